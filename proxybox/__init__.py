@@ -125,19 +125,19 @@ _HOMES = {
     "proxybox.sandbox": ("Sandbox",),
     "proxybox.session": ("FileEntry", "Finished", "Printed", "Session", "Snapshot"),
 }  # fmt: skip
-#: What the names of some homes need: packages that come with extras.
+#: Packages from extras that the names of some modules need.
 _NEEDS = {
     "proxybox.aio.": ("anyio",), "proxybox.remote.client": ("httpx",), "proxybox.remote.aclient": ("httpx", "anyio"),
 }  # fmt: skip
-#: Not for `import *`, which would hide Python's own.
+#: Names that `import *` leaves out, because they would hide Python's builtins.
 _HIDING = ("map",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def _all() -> list[str]:
-    """Returns the names for `import *`, which loads each: those whose extra is not installed are left out.
+    """Returns the names for `import *`, without those whose extra is not installed.
 
-    It does not call `map`, whose name is our own function's here once that has been used.
+    It does not call the builtin `map`: after the first use of `proxybox.map`, that name is our own function here.
     """
     missing = tuple(home for home, needed in _NEEDS.items() if not all(find_spec(name) for name in needed))
     names = (name for name, home in _HOME_OF.items() if not home.startswith(missing) and name not in _HIDING)

@@ -26,9 +26,9 @@ from proxybox.policies.sizes import spoken_size, to_size
 Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | Terminal | None
 Content: TypeAlias = Mapping[str, str | bytes]
 
-#: Bytes of source. A larger program can be a script, or a file beside one.
+#: The most bytes of source. A larger program can be a script, or a file beside a script.
 MOST_CODE = 64 << 20
-#: Variables that one expression is given.
+#: The most variables that one expression can get.
 MOST_NAMES = 10_000
 #: Bytes of one argument with its NUL, and of all arguments with their pointers: the limits of execve(2).
 _LONGEST_ARGUMENT, _MOST_ARGUMENTS = 128 << 10, 3 << 19
@@ -110,7 +110,7 @@ def function(name: str, value: Any) -> Any:
 
 def several(name: str, value: Any, wanted: str) -> tuple[Any, ...]:
     """Returns the items of a list, in order. A text is refused, although Python could iterate over it."""
-    if type(value) in (list, tuple):  # nearly always: the checks below take some microseconds
+    if type(value) in (list, tuple):  # the usual case: it skips the checks below, which take some microseconds
         return tuple(value)
     if isinstance(value, str | bytes | bytearray | os.PathLike | Mapping | Set) or not isinstance(value, Iterable):
         hint = f"write [{shown(value)}]" if isinstance(value, str | bytes | os.PathLike) else ""
@@ -153,7 +153,7 @@ def source(value: object, most: int = MOST_CODE, wanted: str = SOURCE, limit: st
 
 
 def names(value: Any) -> Mapping[str, Any]:
-    """Returns variables of an expression. That their values can cross is found out when they do."""
+    """Returns the variables of an expression. Whether their values can be sent is only checked when they are sent."""
     if not isinstance(value, Mapping):
         wrong_kind("names", "a mapping of names to values", value, 'write {"name": value}')
     if len(value) > MOST_NAMES:
@@ -167,7 +167,7 @@ def names(value: Any) -> Mapping[str, Any]:
 
 
 def word_of_code(value: object) -> str:
-    """Returns source text for `-c`, which has to fit into one argument of the interpreter."""
+    """Returns source text for `-c`, which must fit into one argument of the interpreter."""
     code = source(value, _LONGEST_ARGUMENT - 1)
     if "\0" in code:
         no_sense("code", "source text without NUL", code)
@@ -290,7 +290,7 @@ def _check_open(value: object, descriptor: int) -> None:
 def streams(
     value: Input, on_stdout: Callable[[str], object] | None, on_stderr: Callable[[str], object] | None
 ) -> StandardStreams:
-    """What a program reads, and the functions that get the text that it prints. Raises TypeError or PolicyError."""
+    """Returns the standard input of a program, and the callbacks for its output. Raises TypeError or PolicyError."""
     if value is None and on_stdout is None and on_stderr is None:
         return NO_STREAMS
     return StandardStreams(
@@ -301,7 +301,7 @@ def streams(
 
 
 def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Callable[[bytes], object] | None:
-    """Makes a callback for bytes from one for text, which gets whole characters wherever the guest's writes end."""
+    """Makes a callback for bytes from a callback for text, which gets whole characters only."""
     if function(name, callback) is None:
         return None
     give_text: Callable[[str], object] = callback  # type: ignore[assignment]
@@ -319,7 +319,7 @@ def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Cal
 
 
 def guest(value: Any) -> str | None:
-    """Returns an interpreter: a name, which is looked for on PATH, or an absolute path.
+    """Returns an interpreter: a name to search for on PATH, or an absolute path.
 
     A relative path is made absolute, so that it means the same file when the current folder changes.
     """
@@ -339,7 +339,7 @@ def functions(value: Any) -> Mapping[str, Any]:
 
 
 def meant(error: PolicyError, *functions: Callable[..., Any]) -> PolicyError:
-    """Returns the error with the parameters of functions among what a misspelt field of the policy can mean."""
+    """Returns an error about a misspelt policy field, which can also suggest a parameter of `functions`."""
     import inspect  # only errors need it
 
     names = {name for each in functions for name in inspect.signature(each).parameters if name != "policy_fields"}

@@ -1,7 +1,7 @@
 """The commands that a session takes.
 
-Each command is one value: what is sent to the guest, within which limits, and how the answer is read. `Session` and
-`AsyncSession` send commands, and differ in how they wait for the answers.
+Each command is one value, with the message for the guest, its limits, and the function that reads the answer. `Session`
+and `AsyncSession` send commands, and differ in how they wait for the answers.
 
 Rule: an answer is written by the guest, so its form is checked here.
 """
@@ -21,11 +21,11 @@ from proxybox.result import ExecutionError, Result, Status
 T = TypeVar("T")
 Echo: TypeAlias = bool | Literal["display"]
 
-#: Seconds, and OS calls, for a command that looks at the live objects of a session: this runs the program's code.
+#: Limits of seconds and OS calls for a command that inspects live objects of a session: this runs the program's code.
 LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
 #: Bytes that are read from a file when the caller names no limit.
 MOST_READ = 64 << 20
-#: How many completions are taken, and how many characters a name may have.
+#: The most completions that are read, and the most characters of a name.
 _MOST_NAMES, _LONGEST_NAME = 1000, 200
 _WORD = re.compile(r"[^\W\d]\w*\Z")
 _INDENT = re.compile(r"[ \t]{0,200}")
@@ -33,10 +33,10 @@ _INDENT = re.compile(r"[ \t]{0,200}")
 
 @attrs.frozen
 class Displayed:
-    """Something that the program has shown: an event of `Session.stream`, and what `on_display` gets.
+    """Data that the program has displayed: an event of `Session.stream`, and the argument of `on_display`.
 
     Untrusted: the guest wrote it. kind: "value" is the value of the expression at the end of the statements; "display"
-    is what the program has displayed, and "update" what takes the place of all that was displayed with the same
+    is an object that the program has displayed, and "update" replaces all that was displayed with the same
     `metadata["display_id"]`; "clear" removes what was shown before (with `wait`: as soon as something new is
     shown). data: the content by MIME type: text as str, pictures as bytes or in base64. metadata: what the program says
     about the data.
@@ -50,7 +50,7 @@ class Displayed:
 
 @attrs.frozen
 class Completion:
-    """The names that may stand at the cursor. Untrusted: the guest wrote them.
+    """The names that can complete the word at the cursor. Untrusted: the guest wrote them.
 
     start: where the word begins, in characters.
     """
@@ -61,7 +61,7 @@ class Completion:
 
 @attrs.frozen(kw_only=True)
 class Inspection:
-    """What is known of an object; texts that do not exist are None. Untrusted: the guest wrote it."""
+    """What is known about an object; texts that do not exist are None. Untrusted: the guest wrote it."""
 
     name: str
     type: str
@@ -73,7 +73,7 @@ class Inspection:
 
 @attrs.frozen
 class Completeness:
-    """Whether statements are complete. status: "complete", "incomplete" or "invalid". indent: that of the next line."""
+    """Whether statements are complete. status: "complete", "incomplete" or "invalid". indent: of the next line."""
 
     status: str
     indent: str = ""
@@ -106,9 +106,9 @@ class CallOptions(StreamOptions, total=False):
 class Command(Generic[T]):
     """One command for a guest.
 
-    words: what is sent to the guest (`proxybox/guest/session.py`). answer: turns the Result into what the caller gets.
-    is_look: whether the command only looks at the session, for a person who types. It has limits of its own then; one
-    that is too large to be sent is no error, and `answer` gets None.
+    words: the message for the guest (`proxybox/guest/session.py`). answer: makes the caller's return value from the
+    Result. is_look: whether the command only looks at the session, for a person who types. Such a command has limits of
+    its own. If it is too large to be sent, this is no error, and `answer` gets None.
     """
 
     words: tuple[Any, ...]
@@ -139,15 +139,15 @@ def expression(code: str) -> Command[Result]:
 
 
 def evaluation(code: str, names: Mapping[str, Any], functions: tuple[str, ...]) -> Command[Any]:
-    """Makes the command for `Evaluator.evaluate`: an expression in a copy of the namespace, with names of its own.
+    """Makes the command for `Evaluator.evaluate`: an expression in a copy of the namespace, with more names.
 
-    functions: the names of functions of the caller that it is given besides.
+    functions: the names of the caller's functions that the expression can call.
     """
     return Command(("evaluate", code, dict(names), functions), _value)
 
 
 def lending(names: Mapping[str, Any], functions: tuple[str, ...]) -> Command[None]:
-    """Makes the command that gives a session what all evaluations find: variables as they are now, and functions."""
+    """Makes the command that sets what all evaluations can use: the current values of variables, and functions."""
     return Command(("lend", dict(names), functions), _checked)
 
 
@@ -199,7 +199,7 @@ def completeness(code: str) -> Command[Completeness]:
 
 
 def _cursor(code: str, cursor: int | None) -> int:
-    """The cursor's place in the text. Raises TypeError or PolicyError when it is not a whole number of 0 or more."""
+    """Returns the cursor's place in the text. Raises TypeError or PolicyError if it is no whole number from 0 on."""
     size = len(argumentchecks.text("code", code, argumentchecks.SOURCE))
     return size if cursor is None else argumentchecks.count("cursor", cursor, 0)
 
@@ -213,7 +213,7 @@ def _checked(result: Result) -> None:
 
 
 def _value(result: Result) -> Any:
-    """The value of an expression. One that ends in SystemExit has none, whatever its exit status."""
+    """Returns the value of an expression; None if it ended in SystemExit, with any exit status."""
     if result.ok and result.error is not None:
         raise ExecutionError(attrs.evolve(result, status=Status.ERROR))
     return result.check().value
@@ -239,7 +239,7 @@ def writing(path: str, data: bytes | str, parents: bool) -> Callable[[World], No
 
 
 def copying(path: str, limit: int, to: Callable[[bytes], object]) -> Callable[[World], None]:
-    """Makes the function that hands the content of a file over in pieces, all of the same moment."""
+    """Makes the function that returns the content of a file in pieces, all of them from the same moment."""
     name = argumentchecks.box_path("path", path)
 
     def copy(world: World) -> None:
@@ -250,13 +250,13 @@ def copying(path: str, limit: int, to: Callable[[bytes], object]) -> Callable[[W
 
 
 def rooming(path: str, size: int, parents: bool) -> Callable[[World], int]:
-    """Makes the function that tells how many bytes a file may be given (`boxfiles.room`)."""
+    """Makes the function that returns how many bytes can be written to a file (`boxfiles.room`)."""
     name = argumentchecks.box_path("path", path)
     return lambda world: boxfiles.room(world, name, size, parents=parents)
 
 
 def writing_pieces(path: str, pieces: Iterable[bytes], size: int, parents: bool) -> Callable[[World], None]:
-    """Makes the function that writes a file that comes in pieces."""
+    """Makes the function that writes a file piece by piece."""
     name = argumentchecks.box_path("path", path)
     return lambda world: boxfiles.write(world, name, pieces, size, parents=parents)
 
@@ -273,8 +273,8 @@ def listing(path: str) -> Callable[[World], list[FileEntry]]:
 def completion_of(value: Any, code: str, cursor: int) -> Completion:
     """Reads the guest's answer to a completion.
 
-    The names are the guest's claim, as are the answers below. The word to be completed is found here, in the caller's
-    text, so that the guest cannot have other text replaced.
+    The names are the guest's claim; this is also true for the answers below. The word to complete is found here, in the
+    caller's text, so that the guest cannot cause other text to be replaced.
     """
     found = _WORD.search(code[max(0, cursor - _LONGEST_NAME) : cursor])
     word = "" if found is None else found.group()
@@ -305,7 +305,7 @@ def completeness_of(value: Any) -> Completeness:
 
 
 def displayed_of(shown: tuple[Any, ...]) -> Displayed:
-    """Makes the event for what the guest shows."""
+    """Makes the event for data that the guest displays."""
     kind, *rest = shown
     if kind == "clear":
         return Displayed(kind, wait=rest[0])

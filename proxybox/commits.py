@@ -7,10 +7,11 @@ below ~/.local/state). A commit that was not finished stays recorded there:
     >>> commits.unfinished()
     []
 
-Until a commit is finished or undone, nothing of it is lost: content that is neither in its old nor in its new place is
-in the folder `.proxybox-commit-ID` beside them.
+Until a commit is finished or undone, no content is lost: content that is neither in its old nor in its new place is in
+the folder `.proxybox-commit-ID` beside these places.
 
-The commit of a review keeps what it has replaced in that folder for some time (`kept`), and can be undone meanwhile.
+The commit of a review stores the files that it has replaced in that folder for some time (`kept`). During this time it
+can be undone.
 """
 
 import attrs
@@ -28,8 +29,8 @@ class Unfinished:
 
     id: the id to pass to `resume` or `undo`. folder: the host folder to which the commit was made. kept: the folder
     with the content that is not in its place yet. started: seconds since 1970. paths: what the commit changes, below
-    the folder. can_resume, can_undo: whether `resume` and `undo` are possible. Only one is when all steps were done, or
-    none, and only `kept` has to be removed.
+    the folder. can_resume, can_undo: whether `resume` and `undo` are possible. If all steps or no step were done, only
+    one of them is possible, and it only removes `kept`.
     """
 
     id: str
@@ -46,8 +47,8 @@ class Kept:
     """A commit that is done and can be undone.
 
     id, folder, started, paths: as in Unfinished. kept: the folder with what the commit has replaced and removed. size:
-    how many bytes these files have. together: the ids of all commits that are undone together with this one, itself
-    included; there are several when several folders were changed.
+    how many bytes these files have. together: the ids of all commits that are undone together with this one, including
+    its own id; there are several when several folders were changed.
     """
 
     id: str
@@ -60,7 +61,7 @@ class Kept:
 
 
 def unfinished() -> list[Unfinished]:
-    """All interrupted commits of this user, the oldest first; commits that are still running are among them.
+    """Returns all interrupted commits of this user, the oldest first, including commits that still run.
 
     Raises CommitRefused when a journal cannot be read.
     """
@@ -68,7 +69,7 @@ def unfinished() -> list[Unfinished]:
 
 
 def kept() -> list[Kept]:
-    """All commits of this user that are done and can be undone, the oldest first.
+    """Returns all commits of this user that are done and can be undone, the oldest first.
 
     Raises CommitRefused when this user can have no journals.
     """
@@ -76,7 +77,7 @@ def kept() -> list[Kept]:
 
 
 def resume(id: str) -> Unfinished:  # noqa: A002 - as in the field
-    """Finishes a commit and returns what it was.
+    """Finishes an interrupted commit and returns its description.
 
     Everything is checked before anything is changed. Raises CommitUnfinished when the host's files have changed since
     or the host refuses, and CommitRefused when there is nothing to resume.
@@ -85,20 +86,20 @@ def resume(id: str) -> Unfinished:  # noqa: A002 - as in the field
 
 
 def undo(id: str) -> Unfinished:  # noqa: A002 - as in the field
-    """Restores the folder to its state before a commit, and returns what the commit was.
+    """Restores the folder to its state before a commit, and returns the commit's description.
 
-    The commit was interrupted, or it is done and what it replaced is kept. Everything is checked before anything is
-    changed. Raises CommitRefused when a commit that is done cannot be undone: `reasons` names the files that have
-    changed since, and the commit stays as it is. Otherwise raises as `resume` does.
+    The commit was interrupted, or it is done and the files that it replaced are still stored. Everything is checked
+    before anything is changed. Raises CommitRefused when a commit that is done cannot be undone: `reasons` names the
+    files that have changed since, and the commit stays as it is. In other cases it raises what `resume` raises.
     """
     return _shown(recovering.undo(id))
 
 
 def prune(older_than: float = 0.0) -> list[Kept]:
-    """Removes what is kept of commits that are older than so many seconds, and returns what they were.
+    """Removes the stored files of commits older than so many seconds, and returns descriptions of these commits.
 
-    They can then no longer be undone. What is in use stays. Without this call, what is beyond 20 commits, 1 GiB or 30
-    days is removed, the oldest first, when a commit is made whose backup is kept.
+    These commits can no longer be undone. Files that are in use stay. Without this call, a commit that stores files
+    removes those of older commits beyond 20 commits, 1 GiB or 30 days, the oldest first.
     """
     return [_shown_kept(journal) for journal in keeping.prune(older_than)]
 

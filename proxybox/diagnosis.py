@@ -1,4 +1,4 @@
-"""Whether boxes can run here, and with which defences: what `proxybox doctor` prints.
+"""Finds out whether boxes can run here, and with which defences; `proxybox doctor` prints the result.
 
 It does not guess: it starts a box, and reports the layers of this box.
 """
@@ -40,7 +40,7 @@ class Diagnosis:
 def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
     """Looks for an interpreter, runs a box with it, and reports the defences that this box had.
 
-    Raises no exception: whatever fails is one of the problems.
+    Raises no exception: each failure becomes one of the problems.
     """
     problems: list[str] = []
     warnings = _probe(problems, "the look at the environment", lambda: tuple(_warnings())) or ()
@@ -60,7 +60,7 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
 
 
 def _probe(problems: list[str], what: str, look: Callable[[], _T]) -> _T | None:
-    """What a look at something returns; None where it fails, which is one more of the problems then."""
+    """Returns what `look` returns; None if it fails: then the failure is added to `problems`."""
     try:
         return look()
     except SandboxStartError as error:
@@ -79,8 +79,9 @@ class FoundGuest:
     """An interpreter of this machine.
 
     path: where it was found. kind: "PyPy", "CPython" or "translated PyPy"; version: of the Python language; both are ""
-    where it cannot be a guest. packages: host folders of its virtual environment's packages. sessions: whether it can
-    have sessions, pools and copies. problem: why no program runs in it; "" where one did. warnings: what it lacks.
+    if it cannot be a guest. packages: host folders of its virtual environment's packages. sessions: whether it can have
+    sessions, pools and copies. problem: why no program runs in it; "" if a program did. warnings: features that it
+    lacks.
     """
 
     path: str
@@ -93,13 +94,13 @@ class FoundGuest:
 
 
 def guests() -> Iterator[FoundGuest]:
-    """Yields the interpreters that are found by name (find_guest), each when a program was tried in a box with it."""
+    """Yields the interpreters that find_guest finds by name, each after a test program has run in a box with it."""
     for path, found in find_guests():
         yield _tried(path, found)
 
 
 def tried(path: str) -> FoundGuest:
-    """Returns the interpreter at a path, when a program was tried in a box with it."""
+    """Returns the interpreter at a path, after a test program has run in a box with it."""
     try:
         return _tried(path, find_guest(path))
     except SandboxStartError as error:

@@ -1,6 +1,6 @@
 """All exceptions that a user of proxybox can get.
 
-What a program in a box does wrong is data (`Result`), unless the caller asks for an exception with `check=True`.
+Errors of a program in a box are data (`Result`), unless the caller asks for an exception with `check=True`.
 """
 
 from proxybox.controller.errors import CallbackError as CallbackError

@@ -1,11 +1,11 @@
-"""What limits, refusals and exceptions of a box mean: one table, which everybody reads who tells a person or a model.
+"""What limits, refusals and exceptions of a box mean: one table, for all texts to persons and models.
 
     explain(proxybox.run(code, policy=policy), policy)  # what `Result.explanations` has
 
 Rules: a text says what happened, and what the program can do then. It is the same for the command line, the prompt,
-notebooks, the classroom, models and the service, so it names neither fields of policies nor options of commands: these
-are in its remedy, which only those see who may have chosen the policy. Of what a program has named, a text has names
-alone: cut, on one line, and in quotes unless they are plain words.
+notebooks, the classroom, models and the service, so it names neither fields of policies nor options of commands. The
+remedy names them; it is only for readers who may have chosen the policy. A text contains names that a program has
+chosen, but no other text of the program. Such names are cut, on one line, and in quotes unless they are plain words.
 """
 
 import re
@@ -26,9 +26,9 @@ from proxybox.terminal.harmless import on_one_line
 #: How many refusals are explained, and how many characters a name or a reason has at most.
 _MOST_REFUSALS, LONGEST = 20, 200
 
-#: The row for output that is missing, which the program is not ended for.
+#: The row for output that was cut while the program went on.
 CUT: Final = "cut"
-#: By a name of our own: the text, and the remedy.
+#: The texts and remedies, by names of our own.
 TABLE: Final[Mapping[str, tuple[str, str]]] = {
     # limits
     "wall_time": ("the time limit{of} was reached: do less at a time", "limits.wall_time"),
@@ -90,7 +90,7 @@ TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "pythonapi": ("the interpreter of this box is a PyPy, which has no C API by ctypes", "guest=\"cpython\""),
 }  # fmt: skip
 
-#: Exceptions that a row is for: the type, what its message has, and the row.
+#: Exceptions that have a row: the type, a pattern for the message, and the row.
 OF_EXCEPTIONS: Final = tuple(
     (kind, re.compile(pattern), row)
     for kind, pattern, row in (
@@ -113,7 +113,7 @@ _NO_SUCH_HOST: Final = re.compile(
 )
 _MODULE: Final = re.compile(r"No module named '(\w++)([\w.]*+)'")
 _NOT_THERE, _NOT_ALLOWED, _READ_ONLY = (2, 20), (1, 13), 30
-#: What a CPython and a PyPy say of input() where there is none.
+#: The messages of CPython and PyPy for input() without standard input.
 _NO_INPUT: Final = ("EOF when reading a line", "")
 _PLAIN: Final = re.compile(r"[\w./~+@%=,:-]+", re.ASCII)
 
@@ -122,8 +122,8 @@ _PLAIN: Final = re.compile(r"[\w./~+@%=,:-]+", re.ASCII)
 class Explanation:
     """One explanation.
 
-    key: the name of its row. text: a sentence without its full stop, for readers of the result. remedy: what whoever
-    chose the policy can change; empty where there is nothing.
+    key: the name of its row. text: a sentence without its full stop, for readers of the result. remedy: what the person
+    who chose the policy can change; empty if there is nothing.
     """
 
     key: str
@@ -135,7 +135,7 @@ class Explanation:
 
 
 class ClaimedError(Protocol):
-    """The exception that a program has ended with: its claim."""
+    """The exception that has ended a program, as the program claims."""
 
     @property
     def type(self) -> str:
@@ -147,7 +147,7 @@ class ClaimedError(Protocol):
 
 
 class Ending(Protocol):
-    """What is explained of a Result."""
+    """The part of a Result that is explained."""
 
     @property
     def status(self) -> Status:
@@ -155,7 +155,7 @@ class Ending(Protocol):
 
     @property
     def why(self) -> str:
-        """Which limit it was, as the policy calls it, or what the call was."""
+        """The limit, by its name in the policy, or the call."""
 
     @property
     def signal(self) -> int | None:
@@ -175,7 +175,7 @@ class Ending(Protocol):
 
 
 def explain(ending: Ending, policy: Policy) -> tuple[Explanation, ...]:
-    """Returns what limits, refusals and the exception mean; each once. policy: the one of the run."""
+    """Returns explanations of limits, refusals and the exception, each once. policy: of the run."""
     found = [*_of_end(ending, policy), *_of_refusals(ending, policy), *_of_error(ending, policy)]
     if ending.truncated and ending.status is not Status.OUTPUT_LIMIT:
         found.append(_row(CUT, of=_printable(policy)))
@@ -188,7 +188,7 @@ def _row(key: str, **values: str) -> Explanation:
 
 
 def name(text: str) -> str:
-    """Returns a name that a program has chosen as it can stand in a line of our own: cut, and no sentence."""
+    """Returns a name that a program has chosen, cut, and in quotes unless it is a plain word, for a line of our own."""
     shown = line(text)
     if _PLAIN.fullmatch(shown):
         return shown
@@ -197,7 +197,7 @@ def name(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """Returns text that a program may have chosen on one line, and cut."""
+    """Returns text that a program may have chosen, cut and on one line."""
     shown = on_one_line(text[: LONGEST + 1])
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
 
@@ -233,7 +233,7 @@ def _of_signal(number: int) -> str:
 
 
 def _of_time(key: str, policy: Policy) -> Explanation:
-    """Returns which limit of time was reached. key: where it stands in the policy, such as limits.wall_time."""
+    """Returns the explanation for a limit of time. key: its name in the policy, such as limits.wall_time."""
     if key in ("session.wall_time", "session.cpu_time"):
         return _row(key)
     if key not in ("limits.wall_time", "limits.cpu_time"):
@@ -269,7 +269,7 @@ def _number(count: int | None, of_what: str) -> str:
 
 def _starts_a_program(call: str) -> bool:
     from proxybox.controller.calleffects import CallEffect
-    from proxybox.controller.oscalls.rows import names_of  # only here: a client of a service has no other need of them
+    from proxybox.controller.oscalls.rows import names_of  # late: clients of a service do not need them
 
     return call in names_of(CallEffect.STARTS)
 
@@ -287,7 +287,7 @@ def _of_refusals(ending: Ending, policy: Policy) -> Iterator[Explanation]:
             yield _row("programs")
         elif denial.errno != "EROFS":
             yield _row("refused", what=line(denial.call), errno=denial.errno, reason=line(denial.reason))
-        elif _fault_of_a_file(ending.error)[0] != _READ_ONLY:  # which names it
+        elif _fault_of_a_file(ending.error)[0] != _READ_ONLY:  # otherwise the exception names the file
             yield _row("some_read_only", places=choice(policy))
     if len(ending.denials) > _MOST_REFUSALS:
         yield _row("more", what=f"{len(ending.denials) - _MOST_REFUSALS:,}")
@@ -319,13 +319,13 @@ def _of_error(ending: Ending, policy: Policy) -> Iterator[Explanation]:
 
 
 def _fault_of_a_file(error: ClaimedError | None) -> tuple[int, str]:
-    """Returns the errno and the path that an exception tells; 0 and an empty path where it tells none."""
+    """Returns the errno and the path in an exception's message; 0 and an empty path if it has none."""
     found = None if error is None else _OF_A_FILE.match(error.message)
     return (0, "") if found is None else (int(found[1]), found[2])
 
 
 def _of_a_file(number: int, path: str, policy: Policy) -> Iterator[Explanation]:
-    """Yields what there is in the place of a file that a program could not use."""
+    """Yields the explanation for a file that a program could not use."""
     places = [*_places(policy), policy.environment.home]
     is_outside = path.startswith("/") and not any(f"{path}/".startswith(f"{place}/") for place in places)
     top = f"/{path.lstrip('/').partition('/')[0]}"
@@ -348,14 +348,14 @@ def _has_a_hidden_name(path: str) -> bool:
 
 
 def _places(policy: Policy) -> dict[str, bool]:
-    """Returns the folders of a box but for its home, which is empty, and whether a program can write to them."""
+    """Returns the folders of a box, without its empty home, and whether a program can write to each."""
     filesystem = policy.filesystem
     places = {"/box": filesystem.box != "ro", **{mount.target: mount.mode != "ro" for mount in filesystem.mounts}}
     return {**places, "/tmp": places.get("/tmp", True)}  # noqa: S108 - a path in the box
 
 
 def choice(policy: Policy) -> str:
-    """Returns where a program can write, and where it can only read."""
+    """Returns in words where a program can write, and where it can only read."""
     places = _places(policy)
     writable, readable = ([place for place in places if places[place] is which] for which in (True, False))
     lists = (("writable", writable or ["nothing"]), ("read-only", readable))

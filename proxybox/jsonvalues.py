@@ -1,4 +1,4 @@
-"""Plain values as JSON, without loss: what crosses between a service and its clients.
+"""Plain values as JSON, without loss, for messages between a service and its clients.
 
     None, bool, str, list       as JSON has them
     int, float                  a number; {"$int": "-0x..."} from 2**53 on, {"$float": "nan"} and the infinities
@@ -18,18 +18,18 @@ from typing import Any, Final, TypeAlias
 
 from proxybox.policies.errors import shown
 
-#: An object of JSON, which a door sends or a client has sent: between our own modules there are classes.
+#: A JSON object, as a service or a client sends it. Our own modules use classes between each other.
 JSONObject: TypeAlias = dict[str, Any]
 
 #: Integers of a smaller size are exact in every reader of JSON (RFC 8259, section 6).
 _EXACT: Final = 1 << 53
-#: How deep containers may be nested, as for values that cross to a guest.
+#: How deep containers may be nested; the same limit applies to values that are sent to a guest.
 MAX_DEPTH: Final = 64
 _FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_json(value: Any, depth: int = 0) -> Any:
-    """Returns the JSON form of a value. Raises TypeError or ValueError for a value that has none."""
+    """Returns the JSON form of a value. Raises TypeError or ValueError for a value without a JSON form."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -56,7 +56,7 @@ def to_json(value: Any, depth: int = 0) -> Any:
 
 
 def from_json(data: Any, depth: int = 0) -> Any:
-    """Returns the value that JSON stands for. Raises ValueError for what `to_json` does not make."""
+    """Returns the value of a JSON form. Raises ValueError for JSON that `to_json` does not make."""
     if depth > MAX_DEPTH:
         raise ValueError(f"a value is nested more than {MAX_DEPTH} deep")
     if isinstance(data, list):

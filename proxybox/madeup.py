@@ -1,4 +1,4 @@
-"""How names look that programs make up for one run: UUIDs, tempfile's, hexadecimal ids, dates and long numbers."""
+"""Patterns for names that programs make up for one run: UUIDs, tempfile's, hexadecimal ids, dates and long numbers."""
 
 import re
 from typing import Final

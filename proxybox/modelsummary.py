@@ -1,11 +1,11 @@
-"""The text that a language model gets of a run: its output, value and files, and what its end and its refusals mean.
+"""The text about a run for a language model: its output, value and files, and what its end and its refusals mean.
 
     told(proxybox.run(code, policy=policy), policy)
 
 Rules: what the program wrote is made harmless, is bounded, and stays text. Lines of our own begin with MARK, and no
-line of the program does. So a program can neither forge a remark of the box nor push one out by printing much. What a
-program has named (files, modules, exceptions) stands in our lines cut, and in quotes unless it is one plain word. What
-refusals, limits and exceptions mean is said in explanations.py, for everybody.
+line of the program does. So a program can neither forge a remark of the box nor push one out by printing much. Names
+that a program has chosen (of files, modules, exceptions) are cut in our lines, and in quotes unless they are one plain
+word. The texts about refusals, limits and exceptions are in explanations.py.
 """
 
 import re
@@ -20,15 +20,15 @@ from proxybox.policies.sizes import spoken_duration, spoken_size
 from proxybox.result import GuestError, Result, Status
 from proxybox.terminal.harmless import harmless_lines
 
-#: How many characters of the program's output a model gets by default, and the fewest that a caller can ask for.
+#: How many characters of the program's output a model gets by default, and the fewest that a caller can request.
 MOST, LEAST = 16_000, 500
-#: What proxybox's own lines begin with.
+#: The beginning of proxybox's own lines.
 MARK: Final = "[box] "
 #: The text for a run without output, value, files or remarks.
 NOTHING: Final = f"{MARK}nothing was printed"
-#: How many files, and types of what was shown, are named.
+#: The most files, and the most MIME types of displayed data, that are named.
 _MOST_NAMED = 20
-#: What a line of the program may begin with to look like one of ours: also with letters that only look like these.
+#: Matches the beginning of a program's line that looks like one of our lines, also with similar letters.
 _FORGED: Final = re.compile(
     r"^([^\S\n]*)(?=[\[\uff3b\u3010\u3014\u27e6][^\S\n]*[b\u044c\uff42][o0\u043e\u03bf\uff4f][x\u0445\u03c7\uff58]"
     r"[^\S\n]*[\]\uff3d\u3011\u3015\u27e7])",
@@ -38,14 +38,14 @@ _FORGED: Final = re.compile(
 
 @attrs.frozen
 class Made:
-    """A file that a program has made or changed. size: in bytes; None for one that is gone."""
+    """A file that a program has made, changed or removed. size: in bytes; None for a removed file."""
 
     name: str
     size: int | None
 
 
 def about(policy: Policy) -> str:
-    """Returns what a model should know of a box before it uses it."""
+    """Returns the text that a model should read before it uses a box."""
     limits, threads = policy.limits, policy.limits.thread_count
     has = ["no threads" if threads == 1 else f"{threads} threads"]
     if limits.memory is not None:
@@ -68,11 +68,11 @@ def told(
     goes_on: bool | None = None,
     most: int = MOST,
 ) -> str:
-    """Returns what a model should read after a run, as one text.
+    """Returns the text that a model should read after a run.
 
-    policy: the one of the run. files: what the program has made or changed; with None, what the result has of it.
+    policy: the one of the run. files: the files that the program has made or changed; None for those of the result.
     value: the last expression's value, in the program's own text. untold, goes_on: as for `notes`. most: how many
-    characters of the program's own texts it has. Of longer ones, these are the beginning and the end.
+    characters of the program's own texts are included; of longer texts, the beginning and the end.
     """
     texts = result.stdout, result.stderr, trace_of(result), value
     rooms = _rooms([len(text) for text in texts], max(LEAST, most))
@@ -83,7 +83,7 @@ def told(
 
 
 def marked(lines: Iterable[str]) -> str:
-    """Returns lines of our own as they stand beside a program's text."""
+    """Returns lines of our own, each with MARK before it, for use beside a program's text."""
     return "\n".join(f"{MARK}{line}" for line in lines)
 
 
@@ -99,13 +99,13 @@ def made_by(result: Result) -> tuple[Made, ...]:
 
 
 def cut(text: str, most: int) -> tuple[str, bool]:
-    """Returns text of a program as it can stand among lines of our own, and whether some of it is left out.
+    """Returns text of a program for use among lines of our own, and whether a part of it was left out.
 
-    It is harmless, none of its lines begins with MARK, and of more than `most` characters the beginning and the end are
-    left.
+    The text is harmless, and none of its lines begins with MARK. If it has more than `most` characters, only the
+    beginning and the end remain.
     """
     shown = safe(text[: most + 1])
-    if len(text) <= most and len(shown) <= 2 * most:  # escapes are longer than what they stand for
+    if len(text) <= most and len(shown) <= 2 * most:  # an escape is longer than its character
         return shown, False
     half = most // 2
     left_out = f"{MARK}of {len(text):,} characters the middle is left out here: print less, or write them to a file"
@@ -113,12 +113,12 @@ def cut(text: str, most: int) -> tuple[str, bool]:
 
 
 def safe(text: str) -> str:
-    """Returns text of a program without controls, of which no line begins with MARK, nor with what looks like it."""
+    """Returns text of a program without control characters; no line begins with MARK or looks as if it did."""
     return _FORGED.sub(r"\1\\", harmless_lines(text))
 
 
 def together(stdout: str, stderr: str, *more: str) -> str:
-    """Returns texts that `cut` has returned as one; a heading tells which is standard error, where there are others."""
+    """Joins texts that `cut` has returned; if there are several, a heading marks standard error."""
     texts = [text.removesuffix("\n") if text.strip() else "" for text in (stdout, stderr, *more)]
     if texts[1] and len(list(filter(None, texts))) > 1:
         texts[1] = f"{marked(['standard error:'])}\n{texts[1]}"
@@ -126,7 +126,7 @@ def together(stdout: str, stderr: str, *more: str) -> str:
 
 
 def trace_of(result: Result) -> str:
-    """Returns the traceback of a program that has not printed it itself; none of one that has called sys.exit."""
+    """Returns the program's traceback; "" if the program has printed it, or has ended by sys.exit."""
     error = result.error
     return "" if error is None or _is_exit(error) or error.traceback in result.stderr else error.traceback
 
@@ -136,7 +136,7 @@ def _is_exit(error: GuestError | None) -> bool:
 
 
 def _rooms(sizes: Sequence[int], most: int) -> list[int]:
-    """Divides `most` among texts of these sizes: what a short one leaves is there for the longer ones."""
+    """Divides `most` characters among texts of these sizes: longer texts get the space that short texts do not need."""
     rooms, left = {}, most
     for count, at in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
         rooms[at] = left // (len(sizes) - count)
@@ -148,10 +148,10 @@ def _rooms(sizes: Sequence[int], most: int) -> list[int]:
 
 
 def notes(result: Result, policy: Policy, *, untold: Sequence[str] = (), goes_on: bool | None = None) -> list[str]:
-    """Returns all that a model has to know besides the output and the files, in lines without MARK.
+    """Returns what a model must know besides the output and the files, in lines without MARK.
 
-    untold: MIME types that the program has shown and no text can. goes_on: whether the session that ran it goes
-    on; None where there is none.
+    untold: MIME types that the program has displayed and that text cannot show. goes_on: whether the session continues;
+    None without a session.
     """
     found = remarks(result, policy)
     if untold:
@@ -168,7 +168,7 @@ def notes(result: Result, policy: Policy, *, untold: Sequence[str] = (), goes_on
 
 
 def remarks(result: Result, policy: Policy) -> list[str]:
-    """Returns what limits, refusals and the exception mean; each once."""
+    """Returns explanations of limits, refusals and the exception, each once."""
     return [each.text for each in explain(result, policy)]
 
 

@@ -1,4 +1,4 @@
-"""Where Python may import modules from: not from the current folder, which may have files of other people.
+"""Folders that Python may import modules from. The current folder is not one: it may have files of other people.
 
 `-c`, `-m`, an interactive prompt, and empty entries of PYTHONPATH put the current folder on sys.path, in front of
 Python's own library. A submission called selectors.py would then run with the rights of the person who grades it.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 
 def trusted_path() -> list[str]:
-    """The absolute entries of sys.path, without the current folder unless it was named.
+    """Returns the absolute entries of sys.path, without the current folder unless the user has named it.
 
     It was named when it is the folder of the running script, has its absolute path in PYTHONPATH, or holds Python's own
     library or installed packages.
@@ -24,7 +24,7 @@ def trusted_path() -> list[str]:
 
 
 def relative_entries(variable: str) -> list[str]:
-    """The relative entries of a variable such as PATH, which depend on the current folder. An empty one means it."""
+    """Returns the relative entries of a variable such as PATH. An empty entry means the current folder."""
     entries = os.environ.get(variable, "").split(os.pathsep)
     return [entry for entry in entries if not os.path.isabs(entry)] if entries != [""] else []
 
@@ -57,7 +57,7 @@ def is_led_by_the_current_folder() -> bool:
 
 
 def _script_folder() -> str:
-    """The folder of the running script; "" when there is none."""
+    """Returns the folder of the running script; "" when there is none."""
     main = sys.modules.get("__main__")
     file: str | None = getattr(main, "__file__", None)
     if not file or getattr(main, "__spec__", None) is not None:
@@ -66,15 +66,15 @@ def _script_folder() -> str:
 
 
 def _named() -> set[tuple[int, int] | None]:
-    """The folders that the user has chosen."""
+    """Returns the folders that the user has chosen."""
     entries = (_script_folder(), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
     return {_identity(entry) for entry in entries if os.path.isabs(entry)}
 
 
 def _installed() -> set[tuple[int, int] | None]:
-    """The folders of Python's own library and of installed packages.
+    """Returns the folders of Python's own library and of installed packages.
 
-    Not from sysconfig: it would import what it needs from sys.path, the current folder included.
+    sysconfig is not used: it would import modules from sys.path, which includes the current folder.
     """
     own = os.path.dirname(os.__file__)
     prefixes = sys.prefix, sys.exec_prefix, sys.base_exec_prefix
@@ -86,7 +86,7 @@ def _installed() -> set[tuple[int, int] | None]:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Identifies a folder by device and inode, whatever path it was reached by; None when it cannot be read."""
+    """Returns the device and inode of a folder, which are the same for each path to it; None when it cannot be read."""
     try:
         status = os.stat(path)
     except OSError:

@@ -18,7 +18,7 @@ MAIN = "main.py"
 
 @attrs.frozen(kw_only=True)
 class Program(BoxFolder):
-    """A program and its arguments, with what stands at /box. Use the constructors.
+    """A program, its arguments, and the content of /box. Use the constructors.
 
     words: the interpreter's arguments.
     """
@@ -65,9 +65,9 @@ class Program(BoxFolder):
     def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from a script, or from a folder or an archive with a __main__.py.
 
-        The folder of the script is at /box, unless it is a home folder or /: then only the script is there. Something
-        else that can be read, such as a pipe, is read, and becomes main.py in an empty folder. Raises OSError when
-        there is nothing to read.
+        The folder of the script is at /box, unless it is a home folder or /: then only the script is there. Any other
+        readable file, such as a pipe, is read, and becomes main.py in an empty folder. Raises OSError when there is
+        nothing to read.
         """
         name = argumentchecks.path("code", path)
         if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):

@@ -1,4 +1,4 @@
-"""How a program in a box has ended: status, output, changed files, refusals, usage.
+"""The result of a program in a box: status, output, changed files, refusals, usage.
 
 Rule: `exit_code`, `signal`, `usage`, `denials`, and a `status` that comes from limits, signals and refusals, are facts
 that the controller knows. `error` is read from what the guest printed: a claim of untrusted code. For an exit status
@@ -39,7 +39,7 @@ _VALUES.maxstring = _VALUES.maxother = _SHOWN
 
 
 class Files(Mapping[str, bytes]):
-    """The files that a run has added or changed, by their paths below /box (in other places: by absolute paths).
+    """The files that a run has added or changed, by their paths below /box, or absolute paths in other places.
 
     `changes` lists every change with its kind and diff: deletions, folders and links, too.
     """
@@ -65,16 +65,15 @@ class Files(Mapping[str, bytes]):
         """Writes the changes back to the host folders that they belong to. Only this call does that.
 
         Returns the changes that it has written: all of them, or none when it fails. Changes that a mount hides
-        (dotfiles) are left out. Raises CommitRefused when the host's files are no longer those that the box was shown,
-        when a hidden file would be removed too, or when a symbolic link would lead out of the folder. Raises
-        CommitFailed, an OSError, when the host refuses. After both errors the folders are as they were. When they
-        cannot be restored, raises CommitUnfinished; `proxybox.commits` can continue that commit, and one that was
-        killed.
+        (dotfiles) are left out. Raises CommitRefused when the host's files have changed since the run, when a hidden
+        file would be removed too, or when a symbolic link would lead out of the folder. Raises CommitFailed, an
+        OSError, when the host refuses. After both errors the folders are as they were. When they cannot be restored,
+        raises CommitUnfinished; `proxybox.commits` can continue this commit, and a commit whose process was killed.
         """
         return commit_all(self._overlays)
 
     def review(self) -> "Review":
-        """Returns the changes as a review: shown with their diffs, accepted by file or by hunk, and then committed."""
+        """Returns the changes as a review, which shows diffs, accepts changes by file or by hunk, and commits them."""
         from proxybox.review import Review
 
         return Review(self._overlays)
@@ -95,7 +94,7 @@ def _cut(text: str) -> str:
 
 
 def _short_value(value: Any) -> str:
-    """The beginning of the repr of a value, which can be any value that a guest can send."""
+    """Returns the beginning of the repr of a value, which can be any value that a guest can send."""
     try:
         return _cut(_VALUES.repr(value))
     except ValueError:  # an integer of more than 4,300 digits, maybe in a container (sys.set_int_max_str_digits)
@@ -103,7 +102,7 @@ def _short_value(value: Any) -> str:
 
 
 def _short(data: bytes) -> str:
-    """The beginning of the output, as a literal."""
+    """Returns the beginning of the output, as a literal."""
     if len(data) <= _SHOWN:
         return repr(_text(data))
     return f"{_text(data[:_SHOWN])!r}... ({len(data):,} bytes)"
@@ -115,16 +114,16 @@ class Result:
 
     status: how it ended, in one word. exit_code: its exit status, None when it was killed. signal: the number of the
     signal that killed it. why: the reason, when the controller has ended the box, or a limit has made the program fail.
-    stdout_bytes, stderr_bytes: what it printed. value: the value of a session's expression; None for a program. error:
-    the exception that it ended with, as the program printed it. usage: what it has used. truncated: whether output was
-    cut. files: the files that it has added or changed. denials: refused calls with reasons, each once, with counts.
-    unknown_calls: numbers of OS calls that the controller does not implement, with counts. left_open: paths of files
-    that a call of a session has left open for writing, and no call before it; 20 at most. layers: the defences that
-    this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the path
-    of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
-    record_inexact: from which call on a replay of it may do something else, and why; None where none can.
+    stdout_bytes, stderr_bytes: its output. value: the value of a session's expression; None for a program. error: the
+    exception that it ended with, as the program printed it. usage: the resources that it has used. truncated: whether
+    output was cut. files: the files that it has added or changed. denials: refused calls with reasons, each once, with
+    counts. unknown_calls: numbers of OS calls that the controller does not implement, with counts. left_open: paths of
+    files that this call of a session has opened for writing and not closed; 20 at most. layers: the defences that this
+    box had, by name; a text that begins with "missing: " says why the box did not have that defence. record: the path
+    of the run's record, None for a run that was not recorded. record_fault: why this record is not complete.
+    record_inexact: from which call on a replay may differ from the run, and why; None if it cannot differ.
     record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits. explanations: what
-    limits, refusals and the exception mean, each as a text for anybody and a remedy for whoever chose the policy.
+    limits, refusals and the exception mean, each with a text for all readers and a remedy for the policy's author.
     """
 
     status: Status
@@ -191,7 +190,7 @@ class Result:
 
     @property
     def record_exact(self) -> bool:
-        """Whether there is a record of the run that is complete and can be replayed exactly, from its first call on."""
+        """Whether the run has a complete record that can be replayed exactly, from its first call on."""
         return self.record is not None and not self.record_fault and self.record_inexact is None
 
     def check(self) -> "Result":
@@ -216,18 +215,18 @@ class Result:
 
     @property
     def hint(self) -> str:
-        """The texts of `explanations`, a line for each; empty where the box had no part in how the program ended."""
+        """The texts of `explanations`, a line for each; empty if the box had no part in the program's end."""
         return "\n".join(each.text for each in self.explanations)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
+        """Returns all fields but `value` for JSON; of a file, the content if it is UTF-8, and the size otherwise."""
         from proxybox.resultjson import KEYS, RECORD_KEYS, written
 
         return written(self, KEYS if self.record is None else (*KEYS, *RECORD_KEYS))
 
 
 def cancelled() -> Result:
-    """The Result of a program that was cancelled before it had begun."""
+    """Returns the Result of a program that was cancelled before it had begun."""
     return Result(status=Status.CANCELLED, why="the caller ended it")
 
 
@@ -280,7 +279,7 @@ _EXCEPTIONS: dict[Status, type[ExecutionError]] = {
 
 
 def status_of_end(outcome: Outcome) -> tuple[Status, str]:
-    """The status of a guest's end, as far as the controller and the kernel know it, and the reason.
+    """Returns the status of a guest's end, as far as the controller and the kernel know it, and the reason.
 
     It is ERROR for any exit status other than 0.
     """
@@ -292,7 +291,7 @@ def status_of_end(outcome: Outcome) -> tuple[Status, str]:
 
 
 _HEADER = "Traceback (most recent call last):\n"
-#: Last words where no memory was left for a traceback: CPython's, and those of a library that has ended the program.
+#: The end of stderr when no memory was left for a traceback: of CPython, or of a library that has ended the program.
 _NO_MEMORY_LEFT = re.compile(
     r"^(object type name: MemoryError\nobject repr     : .*\nlost sys\.stderr"
     r"|OpenBLAS error: Memory allocation still failed after \d+ retries, giving up\."
@@ -301,9 +300,9 @@ _NO_MEMORY_LEFT = re.compile(
     r"|terminate called after throwing an instance of 'std::bad_alloc'\n  what\(\):  std::bad_alloc)\n\Z",
     re.MULTILINE,
 )
-#: How an exception of another kind tells it: with the words of ENOMEM, by the loader of libraries, by orjson.
+#: A lack of memory in the message of another exception: of ENOMEM, of the loader of libraries, of orjson.
 _NO_MEMORY = re.compile(r"Cannot allocate memory|failed to map segment from shared object|^Not enough memory to ")
-#: What Python, and libraries with the words of EAGAIN, say of a thread that cannot be started.
+#: The messages of Python, and of libraries (EAGAIN), for a thread that cannot be started.
 _NO_THREAD = re.compile(r"can't start new thread|Resource temporarily unavailable")
 _LED_TO = re.compile(
     r"\n(?:The above exception was the direct cause of the following exception|"
@@ -326,7 +325,7 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
     start = tail.rfind(_HEADER)
     syntax = -1 if start >= 0 else tail.find('  File "')
     if start < 0 and syntax < 0:
-        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # PyPy's own last words
+        bare = tail.endswith("\nMemoryError\n") or tail == "MemoryError\n"  # the end of PyPy's own output
         return (GuestError("MemoryError", "", "MemoryError\n") if bare else None), False
     text = tail[start if start >= 0 else syntax :]
     lines = text.rstrip("\n").split("\n")
@@ -340,9 +339,9 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
 
 
 def explained(result: Result, policy: Policy, *, wall_time: float | None = None) -> Result:
-    """Returns the result with its explanations. policy: that of the run. wall_time: seconds that it had instead.
+    """Returns the result with its explanations. policy: of the run. wall_time: seconds in place of the policy's.
 
-    What a program was refused that has ended well all the same is in `denials`, and is not explained.
+    The refusals of a program that has ended well are only in `denials`, and are not explained.
     """
     if result.ok and not result.truncated:
         return result
@@ -369,7 +368,7 @@ def result_of(finished: BoxResult, policy: Policy) -> Result:
 
 
 def result_with_facts(facts: RunFacts, policy: Policy, **fields: Any) -> Result:
-    """Makes a Result of what the controller knows, and of further fields: those that the guest has a part in."""
+    """Makes a Result of facts that the controller knows, and of further fields, which the guest can influence."""
     safe = policy.output.escapes == "neutralise"
     return Result(
         signal=None if facts.outcome is None else facts.outcome.signal,
@@ -390,14 +389,14 @@ _THREAD = "limits.threads refused a thread"
 
 
 def lacked_memory(out_of_memory: bool, stderr: bytes) -> bool:
-    """Whether a guest that has crashed lacked memory: it had used most of it, or its last words say so."""
+    """Whether a crashed guest lacked memory: it had used most of it, or the end of its stderr says so."""
     return out_of_memory or _NO_MEMORY_LEFT.search(stderr[-_TAIL:].decode("utf-8", "backslashreplace")) is not None
 
 
 def told_by(
     error: GuestError, printed: str, denials: Mapping[Denial, int], out_of_memory: bool
 ) -> tuple[Status, str] | None:
-    """The status and the reason that an exception tells, or one that led to it; None for an ordinary error.
+    """Returns the status and the reason for an exception or its causes; None for an ordinary error.
 
     printed: the end of what was printed for it. out_of_memory: whether the guest has used most of its memory.
     """
@@ -416,17 +415,17 @@ def refused_thread(denials: Mapping[Denial, int]) -> bool:
 
 
 def with_threads(why: str, denials: Mapping[Denial, int]) -> str:
-    """Adds to the reason of an end, which may be that the program waited for it, that a thread was refused."""
+    """Adds to the reason of an end that a thread was refused: the program may have waited for this thread."""
     return f"{why}; {_THREAD}" if refused_thread(denials) else why
 
 
 def _is_lack_of_memory(error: GuestError) -> bool:
-    """Whether an exception says that no memory is left: also one of a library's, or of the loader of libraries."""
+    """Whether an exception of Python, a library or the loader of libraries says that no memory is left."""
     return error.type.endswith("MemoryError") or _NO_MEMORY.search(error.message) is not None
 
 
 def _causes(printed: str) -> Iterator[GuestError]:
-    """The exceptions that led to the last one, which are printed before it (traceback.TracebackException)."""
+    """Yields the causes of the last exception, which are printed before it (traceback.TracebackException)."""
     parts = _LED_TO.split(printed)
     while len(parts) > 1 and parts.pop().rfind(_HEADER) == 0:
         error, _ = read_error(parts[-1])
@@ -435,7 +434,7 @@ def _causes(printed: str) -> Iterator[GuestError]:
 
 
 def _status(finished: BoxResult, error: GuestError | None, is_syntax: bool, printed: str) -> tuple[Status, str]:
-    """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
+    """Returns the status and the reason. Limits that the controller knows have priority over the guest's output."""
     status, why = status_of_end(finished.outcome)
     if status is Status.CRASHED and lacked_memory(finished.out_of_memory, finished.stderr):
         return _OF_MEMORY

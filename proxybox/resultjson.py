@@ -1,11 +1,11 @@
-"""A `Result` as JSON, and read from it: each key is declared here once.
+"""A `Result` as JSON, and read from JSON: each key is declared here once.
 
     KEYS           of `Result.to_dict`, and with it of `proxybox run --json`
     SERVED_KEYS    which a service adds for a run
     RECORD_KEYS    for a run that was recorded
 
 OpenAPI's description of a service's answer comes from the types here (serve/models.py), and a client's Result by `read`
-(remote/answers.py). A new field of `Result` has one row here; it can also be none of JSON's (BESIDE).
+(remote/answers.py). A new field of `Result` gets one row here, or its name is added to BESIDE.
 """
 
 import base64
@@ -32,8 +32,8 @@ T = TypeVar("T")
 class JsonKey:
     """One key of the JSON of a Result.
 
-    type: as OpenAPI tells it. write: makes its value of a Result. field: the field of Result that is read from it;
-    empty where other keys say the same. read: makes the value of that field.
+    type: its type in OpenAPI. write: makes its value from a Result. field: the field of Result that is read from it;
+    empty if other keys contain the same. read: makes the value of this field.
     """
 
     name: str
@@ -58,7 +58,7 @@ class CountedDenial(Denial):
 class ChangedFile:
     """A file that has changed. text or base64: its content, if the caller wants it.
 
-    attributes: a text for each extended attribute that a commit gives to it, ACLs among them.
+    attributes: a text for each extended attribute that a commit sets on it, including ACLs.
     """
 
     path: str
@@ -79,12 +79,12 @@ class InBase64:
 
 
 def _same(name: str, kind: Any) -> JsonKey:
-    """A key whose value JSON has as the Result has it."""
+    """Makes a key whose value is the same in JSON and in the Result."""
     return JsonKey(name, kind, attrgetter(name), name)
 
 
 def known(kind: type[T], data: Mapping[str, Any]) -> T:
-    """Returns an object of a class of attrs, of those keys that are its fields: a later service may send more."""
+    """Makes an object of an attrs class from the keys that are its fields. A later service may send more keys."""
     names = [field.name for field in attrs.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: data[name] for name in names if name in data})
 
@@ -162,7 +162,7 @@ KEYS: Final = (
     JsonKey("layers", dict[str, str], lambda result: dict(result.layers), "layers"),
 )  # fmt: skip
 
-#: `output` says nothing new where one stream is all that was printed to.
+#: `output` is None if the program printed to only one stream: it would say nothing new.
 SERVED_KEYS: Final = (
     JsonKey("ok", bool, attrgetter("ok")),
     JsonKey(
@@ -182,12 +182,12 @@ RECORD_KEYS: Final = (
     JsonKey("record_digest", str, attrgetter("record_digest"), "record_digest"),
 )
 
-#: The fields of Result that are no keys: where its record is, and how both streams were printed, which `output` says.
+#: The fields of Result that are no keys: the path of its record, and the order of both streams (see `output`).
 BESIDE: Final = frozenset({"record", "_printed", "_neutralised"})
 
 
 def written(result: Any, keys: Iterable[JsonKey]) -> dict[str, Any]:
-    """Returns these keys of a Result."""
+    """Returns the values of these keys of a Result."""
     return {key.name: key.write(result) for key in keys}
 
 

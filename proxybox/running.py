@@ -1,4 +1,4 @@
-"""A run as others can end it, while the thread that called `run` waits for it: `run(..., on_start=...)`."""
+"""The handle by which other threads can end a run while its caller waits: `run(..., on_start=...)`."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 
 def _nothing() -> None:
-    """Does nothing: a run that has not begun, or is over, cannot be reached."""
+    """Does nothing, for a run that has not begun or has ended."""
 
 
 class Running:
@@ -21,7 +21,7 @@ class Running:
     def cancel(self) -> None:
         """Ends the program: its Result has the status "cancelled".
 
-        A program that has not begun, because its run waits for a pool or its box is being made, never does.
+        A program that has not begun, because its run waits for a pool or its box is being made, never begins.
         """
         with self._lock:
             self._is_cancelled = True
@@ -41,7 +41,7 @@ class Running:
     def reached_by(self, cancel: Callable[[], object], interrupt: Callable[[], object] = _nothing) -> Iterator[None]:
         """A context in which the run is ended by `cancel`, which is called at once for a run that was cancelled before.
 
-        `cancel` may be called several times. Once the context is left, neither is called any more.
+        `cancel` may be called several times. After the context, neither function is called.
         """
         with self._lock:
             self._cancel, self._interrupt = cancel, interrupt

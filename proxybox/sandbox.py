@@ -27,7 +27,7 @@ from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
 
-if TYPE_CHECKING:  # one run needs nothing of these: where something does, it imports them
+if TYPE_CHECKING:  # one run needs none of these: functions that need them import them
     from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
     from proxybox.controller.warm.session import Copies, LiveSession
     from proxybox.controller.warm.zygote import Zygote
@@ -38,7 +38,7 @@ Code: TypeAlias = str | os.PathLike[str]
 Callback: TypeAlias = Callable[[str], object] | None
 #: Why a recorded session has no copies (docs/records.md).
 NO_COPIES: Final = "a session that is recorded cannot be copied: start one without a record"
-#: Limits of one run in place of its policy's, none of them looser (`policies.tightened`).
+#: Limits of one run in place of its policy's; none may be looser (`policies.tightened`).
 Tighter: TypeAlias = Mapping[str, Any] | None
 #: Environment variables of one run, besides those of its policy.
 Variables: TypeAlias = Mapping[str, str] | None
@@ -48,9 +48,9 @@ Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class PreparedRun:
-    """The parts of a run, for whichever class carries it out.
+    """The parts of a run, independent of the class that carries it out.
 
-    policy: of this run (`policy_of_run`). running: by which others can end it. taking: its record, where one is wanted.
+    policy: of this run (`policy_of_run`). running: its handle for other threads. taking: its record, if it has one.
     """
 
     program: Program
@@ -60,13 +60,13 @@ class PreparedRun:
     running: Running = attrs.field(factory=Running)
 
     def tell(self, on_start: "OnStart") -> None:
-        """Gives the caller's function what ends the run."""
+        """Calls the caller's `on_start` with the handle that can end the run."""
         if on_start is not None:
             on_start(self.running)
 
 
 class AsPath(os.PathLike[str]):
-    """Marks a path as a path, where a str would be taken as source. The spelling stays as it is."""
+    """Marks a str as a path, because a plain str would be source. The spelling does not change."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -195,11 +195,11 @@ class SandboxBase:
         )  # fmt: skip
 
     def _has_own_variables(self, policy: Policy) -> bool:
-        """Whether a run has other environment variables than the guests have that have started already."""
+        """Whether a run has other environment variables than guests that have already started."""
         return policy.environment != self.policy.environment
 
     def _start(self, box: BoxRunner, capture: bool = True) -> Start | None:
-        """How to start the program other than by starting an interpreter; None when there is no such way."""
+        """Returns a way to start the program without a new interpreter; None when there is none."""
         zygote = self._zygote(box) if capture else None
         if zygote is None and self._functions is None:
             return None
@@ -208,7 +208,7 @@ class SandboxBase:
         return WarmStart(box=box, zygote=zygote, functions=self._functions).program
 
     def _zygote(self, box: BoxRunner) -> "Zygote | None":
-        """Returns a zygote to copy; None where there is none yet, or can be none."""
+        """Returns a zygote to copy; None if none exists yet, or none is possible."""
         if not self._warm or box.is_observed or box.guest.lacks_bootstrap or self._has_own_variables(box.policy):
             return None
         from proxybox.controller.warm.zygotepool import zygote_pool
@@ -241,16 +241,16 @@ class SandboxBase:
 class Sandbox(SandboxBase):
     """A policy, an interpreter and the caller's own rules, for any number of runs, each in a fresh box.
 
-    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the
-    caller that take and return plain data, or HostFunction objects. interceptors: see `proxybox.controller`. audit: a
-    function that is called with each OSCall. packages: paths of host folders of importable packages, virtual
-    environments, requirements files, and scripts with inline metadata (docs/packages.md); they are seen read-only.
-    guest: the interpreter: "pypy" (the default), "cpython", a version of CPython such as "3.13", the path of a
-    program, of an unpacked release or of a virtual environment. guest_library: the folder that has lib-python and
-    lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them. record: a folder in which
-    each run leaves a record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own
-    interpreter. record_redact: mounts, environment variables and functions whose contents records leave out.
-    record_required: whether a run ends when its record needs more; otherwise the record ends, and the run continues.
+    policy, policy_fields: as for `run`. functions: what programs can call as `host.NAME(...)`: functions of the caller
+    that take and return plain data, or HostFunction objects. interceptors: see `proxybox.controller`. audit: a function
+    that is called with each OSCall. packages: paths of host folders of importable packages, virtual environments,
+    requirements files, and scripts with inline metadata (docs/packages.md); they are seen read-only. guest: the
+    interpreter: "pypy" (the default), "cpython", a version of CPython such as "3.13", the path of a program, of an
+    unpacked release or of a virtual environment. guest_library: the folder that has lib-python and lib_pypy, for a PyPy
+    that was translated with --sandbox and is not installed beside them. record: a folder in which each run leaves a
+    record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own interpreter.
+    record_redact: mounts, environment variables and functions whose contents records leave out. record_required:
+    whether a run ends when its record exceeds the limit; otherwise the record is removed, and the run continues.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
@@ -341,7 +341,7 @@ class Sandbox(SandboxBase):
         check_is_shown(job.program, box.policy)
         self._boxes.add(box)
         try:
-            if self._closed:  # `close` may have looked at the boxes before
+            if self._closed:  # `close` may have ended all boxes just before
                 box.cancel()
             with job.running.reached_by(box.cancel, box.interrupt):
                 if box.is_cancelled:
@@ -387,9 +387,9 @@ class Sandbox(SandboxBase):
 def takes(
     folder: str | os.PathLike[str] | None, limit: int | str | None, redact: Sequence[str] = (), required: bool = True
 ) -> "Callable[[str | os.PathLike[str] | None], Taking | None]":
-    """Returns a function that gives the record of one run that is to begin, at a path or else in the folder.
+    """Returns a function that makes the Taking of the next run: for the given path, otherwise for the folder.
 
-    It gives None where none is wanted, and raises TypeError or PolicyError, as this function does.
+    That function returns None if there is neither a path nor a folder. Both raise TypeError or PolicyError.
     """
     if folder is None:
         return lambda path: None if path is None else _taking().to(path, limit, redact, required)
@@ -406,7 +406,7 @@ def _taking() -> "type[Taking]":
 
 
 def with_record(result: Result, taking: "Taking | None") -> Result:
-    """Returns the result of a run, with where its record is, and what it lacks."""
+    """Returns the result of a run, with the path of its record, and the record's faults."""
     if taking is None:
         return result
     return attrs.evolve(
@@ -474,7 +474,7 @@ def with_files(program: Program, files: Content | None) -> Program:
 def policy_of_run(
     policy: Policy, timeout: float | str | None, limits: Tighter, output: Tighter, env: Variables = None
 ) -> Policy:
-    """Returns the policy of one run: the same object where nothing is given for it. Raises PolicyError."""
+    """Returns the policy of one run: the same object if the run changes nothing in it. Raises PolicyError."""
     if variables := argumentchecks.env(env):
         own = policy.environment
         policy = attrs.evolve(policy, environment=attrs.evolve(own, variables={**own.variables, **variables}))

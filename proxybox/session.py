@@ -4,8 +4,8 @@
         session.exec("def double(x): return 2 * x")
         session.call("double", 21).value  # 42
 
-What a program does wrong is data here, too: every call returns a Result. `value` and `error` in it are claims of the
-guest. Whether a call exceeded a limit is known by the controller.
+Errors of a program are data here, too: every call returns a Result. `value` and `error` in it are claims of the guest.
+Whether a call exceeded a limit is known by the controller.
 """
 
 import queue
@@ -78,22 +78,22 @@ class Recording(Protocol):
 
     @property
     def taken(self) -> Path | None:
-        """Where it is."""
+        """The path of its file."""
 
     @property
     def fault(self) -> str:
-        """Why it is not complete; empty where it is."""
+        """Why it is not complete; empty if it is complete."""
 
     @property
     def inexact(self) -> "Inexact | None":
-        """From where on it cannot be replayed exactly; None where it can."""
+        """The place from which on it cannot be replayed exactly; None if it can."""
 
     @property
     def digest(self) -> str:
-        """Its chain so far, in hexadecimal digits."""
+        """The digest of its chain so far, in hexadecimal digits."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until it is written, and returns whether it is. timeout: seconds."""
+        """Waits until the record is written, and returns whether it is written. timeout: seconds."""
 
 
 class SessionBase:
@@ -119,7 +119,7 @@ class SessionBase:
     def sleep(self) -> None:
         """Stops the program's threads until the next call, so that they use no CPU.
 
-        The next call and the next copy wake the session; `read_file` and its like do not have to. Its memory stays.
+        The next call and the next copy wake the session; functions such as `read_file` do not. Its memory stays.
         session.wall_time goes on, because it is a limit of real time.
 
         Raises SessionBusy during a call, and SandboxClosedError when the session has ended.
@@ -167,23 +167,23 @@ class SessionBase:
 
     @property
     def record_fault(self) -> str:
-        """Why the record of a session that was closed is not complete; empty where it is."""
+        """Why the record of a closed session is not complete; empty if it is complete."""
         return "" if self._taking is None else self._taking.fault
 
     @property
     def record_inexact(self) -> "Inexact | None":
-        """From where on the session's record cannot be replayed exactly; None where it can, so far."""
+        """The place from which on the session's record cannot be replayed exactly; None if it can, so far."""
         return None if self._taking is None else self._taking.inexact
 
     @property
     def record_digest(self) -> str:
-        """The chain of the record so far, in hexadecimal digits: of the whole one when the session was closed."""
+        """The chain of the record so far, in hexadecimal digits: of the whole record when the session was closed."""
         return "" if self._taking is None else self._taking.digest
 
     def audit(self, audit: Audit | None) -> None:
         """Calls `audit` with every OSCall from now on; with None, no function is called.
 
-        Where time is real, clock readings are seen from the next command on.
+        If the policy's time is real, `audit` gets clock readings from the next command on.
 
         In an AsyncSession it is called by the thread that serves all boxes.
         """
@@ -234,8 +234,8 @@ class Session(SessionBase):
 
         name: the file name of the source in tracebacks. echo: whether to behave as a prompt does: the value of the
         expression at the end of the statements is shown (`on_display`) and kept as `_`, output comes line by line, and
-        the functions `display` and `clear_output` exist. "display" is the same but for the value, which is not shown:
-        so runs a program.
+        the functions `display` and `clear_output` exist. "display" is the same, but the value is not shown: a program
+        runs in this way.
 
         options, here and below: timeout (seconds, in place of the policy's limits.wall_time), stdin (from this call
         on), on_stdout, on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises
@@ -305,11 +305,11 @@ class Session(SessionBase):
             worker.join()
 
     def complete(self, code: str, cursor: int | None = None) -> Completion:
-        """Returns names that may stand at the cursor. cursor: a count of characters; None for the end."""
+        """Returns names that can complete the word at the cursor. cursor: a count of characters; None for the end."""
         return self._ask(commands.completion(code, cursor))
 
     def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
-        """Returns what is at the cursor, None when nothing is known. detail: 1 asks for the source, too."""
+        """Returns what is known about the object at the cursor, or None. detail: 1 requests the source, too."""
         return self._ask(commands.inspection(code, cursor, detail))
 
     def is_complete(self, code: str) -> Completeness:
@@ -332,7 +332,7 @@ class Session(SessionBase):
     def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
         """Writes or creates a file, with the rights and the limits of the program.
 
-        What is there stays until the new file is whole, and takes its name. parents: whether to create the folders
+        An existing file stays until the new one is complete and takes its name. parents: whether to create the folders
         above it, too. Raises OSError; with ENOSPC nothing has been changed.
         """
         self._at_rest(commands.writing(path, data, parents))
@@ -352,7 +352,7 @@ class Session(SessionBase):
         return Session(self._live.copy(), self._policy, self._timeout)
 
     def snapshot(self) -> "Snapshot":
-        """Keeps the current state, for `restore`. This counts as a copy of the session. Raises CannotCopy."""
+        """Stores the current state, for `restore`. This counts as a copy of the session. Raises CannotCopy."""
         return Snapshot(self._live.copy())
 
     def restore(self, snapshot: "Snapshot") -> None:
@@ -411,7 +411,7 @@ class Snapshot:
         self.close()
 
     def close(self) -> None:
-        """Gives up the kept state."""
+        """Releases the stored state."""
         self._live.close()
 
 
@@ -451,7 +451,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
         error = GuestError(*map(_words, claim[1:]))
         trace = told_by(error, error.traceback, answer.denials, answer.out_of_memory)
         status, why = trace or (_status_of_error(error), "")
-        why = "" if status is Status.MEMORY_LIMIT else why  # the error says so
+        why = "" if status is Status.MEMORY_LIMIT else why
     if answer.interrupted and answer.outcome is None:
         status = Status.CALL_LIMIT if answer.interrupted == "calls" else Status.TIME_LIMIT
         why = f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
@@ -465,7 +465,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
 
 
 def _words(text: str) -> str:
-    """A guest's text without surrogates, so that it can be printed."""
+    """Returns a guest's text without surrogates, so that it can be printed."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

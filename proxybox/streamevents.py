@@ -1,8 +1,8 @@
 """Events that are sent while code runs elsewhere: those of a service's streams and WebSockets, and of its workers.
 
-Each is declared once. A worker tells its service those of `WorkerEvent` (serve/wire.py). Doors pass them on to clients,
-among events of their own, with a number or an id. OpenAPI's models are made from these classes (serve/models.py), and
-clients read with `read_event`.
+Each is declared once. A worker sends its service those of `WorkerEvent` (serve/wire.py). The doors of the service pass
+them on to clients, together with their own events, and add a number or an id. OpenAPI's models are made from these
+classes (serve/models.py), and clients read them with `read_stream_event`.
 """
 
 import json
@@ -53,7 +53,7 @@ class RecordPieceEvent:
 
 @attrs.frozen(kw_only=True)
 class StartedEvent:
-    """The first event of a stream. run: by which a run is given input, interrupted and ended."""
+    """The first event of a stream. run: the id by which a client sends input to a run, interrupts it and ends it."""
 
     event: Literal["started"] = "started"
     run: str
@@ -61,7 +61,7 @@ class StartedEvent:
 
 @attrs.frozen(kw_only=True)
 class ErrorEvent:
-    """The exception that has ended the program, as it printed it. Untrusted text; the result has all of a long one."""
+    """The exception that has ended the program, as printed, and cut if it is long. Untrusted text."""
 
     event: Literal["error"] = "error"
     type: str
@@ -71,7 +71,7 @@ class ErrorEvent:
 
 @attrs.frozen(kw_only=True)
 class FinishedEvent:
-    """The last event: how it has ended."""
+    """The last event: how the run has ended."""
 
     event: Literal["finished"] = "finished"
     result: JSONObject
@@ -79,7 +79,7 @@ class FinishedEvent:
 
 @attrs.frozen(kw_only=True)
 class FailedEvent:
-    """The last event, where there is no result: why not."""
+    """The last event if there is no result: the reason."""
 
     event: Literal["failed"] = "failed"
     problem: JSONObject
@@ -87,7 +87,7 @@ class FailedEvent:
 
 @attrs.frozen(kw_only=True)
 class OpenedEvent:
-    """The session of a WebSocket is there."""
+    """The session of a WebSocket has started."""
 
     event: Literal["opened"] = "opened"
     session: str
@@ -102,7 +102,7 @@ class CallStartedEvent:
 
 @attrs.frozen(kw_only=True)
 class CompletedEvent:
-    """The names that may stand at the cursor. Untrusted text. start: where the word begins."""
+    """The names that can complete the word at the cursor. Untrusted text. start: where the word begins."""
 
     event: Literal["completed"] = "completed"
     start: int
@@ -126,7 +126,7 @@ _OF_STREAMS: Final[Mapping[str, Any]] = {
 
 
 def as_data(event: WorkerEvent | StreamEvent | SocketEvent) -> JSONObject:
-    """Returns an event as JSON has it."""
+    """Returns an event as a JSON object."""
     return attrs.asdict(event, recurse=False)
 
 
@@ -141,7 +141,7 @@ def finished_as_json(result: bytes, **more: Any) -> bytes:
 
 
 def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | DisplayEvent | ErrorEvent]:
-    """Yields the events that clients get for one of a worker: a value is a result, and a record is not for streams."""
+    """Yields the events that clients get for one event of a worker: values as results, and no pieces of records."""
     if isinstance(event, DisplayEvent) and event.kind == "value":
         yield attrs.evolve(event, event="result")
     elif not isinstance(event, RecordPieceEvent):
@@ -149,7 +149,7 @@ def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | 
 
 
 def read_stream_event(data: Mapping[str, Any]) -> StreamEvent | None:
-    """Returns the event that a service has sent; None for one that a later service may have."""
+    """Returns the event that a service has sent; None for an unknown event, of a later version of the service."""
     kind = _OF_STREAMS.get(data["event"])
     if kind is None:
         return None

@@ -1,6 +1,6 @@
 """The process of a worker: `python -P .../proxybox/worker.py FD...` (workers.py), or `python -m proxybox.worker FD...`.
 
-FDs are sockets. Before anything else, the first one brings
+FDs are sockets. The first data on the first socket are
 
     as JSON, the parent's sys.path, and the name of the module that does this worker's task
     pickled, the arguments for the `serve` function of that module, which gets the sockets before them

@@ -1,4 +1,4 @@
-"""The work that a sandbox of an event loop gives to others.
+"""The work that a sandbox of an event loop does outside of the calling task.
 
 Worker threads start boxes and make large reports, the engine serves guests, and a task group runs coroutine functions.
 """
@@ -21,18 +21,18 @@ import anyio.to_thread
 
 T = TypeVar("T")
 
-#: How many boxes are started at once by one sandbox, and by all: starting keeps a CPU busy. What one sandbox starts
-#: more waits in a line of its own, and not before the starts of another.
+#: How many boxes are started at once by one sandbox, and by all: starting keeps a CPU busy. Further starts of a sandbox
+#: wait in a queue of this sandbox, so that they do not delay the starts of other sandboxes.
 STARTS_OF_ONE = os.cpu_count() or 1
 STARTS = 2 * STARTS_OF_ONE
-#: A sandbox that has started more than others which want something waits, before the next start, for so many times the
-#: CPU time of its last one, and for so many seconds at the most: Python runs in one thread at a time, and a start is
-#: Python. Seconds for about which a start counts.
+#: If other sandboxes are waiting that have started less, a sandbox sleeps before its next start: this many times the
+#: CPU time of its last start, and at most this many seconds. The reason is that a start runs Python code, which runs in
+#: one thread at a time. The last number is the seconds for which a start counts.
 _OTHERS, _LONGEST, _LATELY = 4, 0.1, 0.5
 
 
 class _Loop:
-    """What the sandboxes of one event loop share: how many boxes they start at once, and who they are."""
+    """The common data of the sandboxes of one event loop: a limiter of parallel starts, and the sandboxes' Errands."""
 
     def __init__(self) -> None:
         self.limiter = anyio.CapacityLimiter(STARTS)
@@ -45,9 +45,9 @@ _loops: "anyio.lowlevel.RunVar[_Loop]" = anyio.lowlevel.RunVar("proxybox-starts"
 class Errand(Generic[T]):
     """Work that takes a while, in a worker thread.
 
-    asyncio's own cancellation does not wait for threads. So a task that leaves while the work goes on passes to
-    `behind` what is to be done after it. done: set when the errand and that action have ended. used: the CPU seconds
-    of the work.
+    asyncio's own cancellation does not wait for threads. So a task that leaves while the work goes on passes an action
+    to `behind`, which is done after the work. done: set when the errand and that action have ended. used: the CPU
+    seconds of the work.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -78,7 +78,7 @@ class Errand(Generic[T]):
             self.done.set()
 
     def behind(self, action: Callable[[], object]) -> None:
-        """Calls `action` when the work has ended: in the worker, or now. Work that has not begun is not done at all."""
+        """Calls `action` after the work, or now if the work does not run. Work that has not begun is never done."""
         with self._lock:
             self._is_left = True
             if self._is_running:
@@ -89,14 +89,14 @@ class Errand(Generic[T]):
 
 
 class Errands:
-    """The errands of one sandbox. functions: what begins coroutine functions, None while no task group is open."""
+    """The errands of one sandbox. functions: begins coroutine functions; None while no task group is open."""
 
     def __init__(self) -> None:
         self.functions: CoroutineCalls | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._left = contextlib.AsyncExitStack()
         self._pending: set[threading.Event] = set()
-        self._used, self._seen, self._last = 0.0, 0.0, 0.0  # CPU time of starts lately, when that was, and of the last
+        self._used, self._seen, self._last = 0.0, 0.0, 0.0  # CPU time of recent starts, at which time, and of the last
         self._starts: tuple[object, anyio.CapacityLimiter] | None = None  # of an event loop
 
     async def open_group(self) -> None:
@@ -118,7 +118,7 @@ class Errands:
         self._wait_for(feed.is_over)
 
     async def in_worker(self, make: Callable[[], T], unmake: Callable[[T], object]) -> T:
-        """Returns what `make` returns, in a worker thread. When the task no longer waits for it, `unmake` gets it."""
+        """Calls `make` in a worker thread and returns its result. If the task is cancelled, `unmake` gets it."""
         errand = Errand(make)
         try:
             return await self.send(errand)
@@ -127,7 +127,7 @@ class Errands:
             raise
 
     async def send(self, errand: Errand[T]) -> T:
-        """Returns what an errand makes. A caller that is cancelled meanwhile has to call the errand's `behind`."""
+        """Does an errand and returns its result. A caller that is cancelled must call the errand's `behind`."""
         try:
             shared = _loops.get()
         except LookupError:
@@ -147,14 +147,14 @@ class Errands:
         return errand.made[0]
 
     async def _leave_to_others(self, shared: _Loop) -> None:
-        """Waits before a start, where other sandboxes want something and have started less lately."""
+        """Waits before a start if other sandboxes have work to do and have started less recently."""
         now = time.monotonic()
         others = [each._lately(now) for each in shared.errands if each is not self and each.pending()]
         if others and self._lately(now) > min(others):
             await anyio.sleep(min(self._last * _OTHERS, _LONGEST))
 
     def _lately(self, now: float) -> float:
-        """The CPU seconds that its starts have used lately."""
+        """Returns the CPU seconds that its recent starts have used."""
         self._used *= math.exp((self._seen - now) / _LATELY)
         self._seen = now
         return self._used
@@ -163,7 +163,7 @@ class Errands:
         self._pending = set(self.pending()) | {event}
 
     def pending(self) -> tuple[threading.Event, ...]:
-        """The events of work that has not ended."""
+        """Returns the events of work that has not ended."""
         return tuple(event for event in self._pending if not event.is_set())
 
     async def settle(self, behind: Callable[[], object]) -> None:

@@ -1,10 +1,10 @@
-"""What the engine tells one task of an event loop: output, things shown, calls of coroutine functions, and the end.
+"""The events that the engine sends to one task of an event loop: output, displayed data, coroutine calls, the end.
 
 The engine's thread reaches the task through the loop's own function for other threads (asyncio's call_soon_threadsafe,
-trio's run_sync_soon), and only when there is something new. While a task does not keep up, its guest waits.
+trio's run_sync_soon), and only when there is a new event. If a task is too slow, its guest waits.
 
-What functions of the caller raise follows the rules of controller/callers.py, in `Feed.read`, `Feed.want` and
-`Over.get`. A cancellation passes only where a scope around the task was cancelled, or the task itself.
+Exceptions of the caller's functions are handled by the rules of controller/callers.py, in `Feed.read`, `Feed.want` and
+`Over.get`. A cancellation passes only if a scope around the task, or the task itself, was cancelled.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.errors import CallbackError
 from proxybox.session import Printed
 
-#: Characters of output, and bytes of things shown, that may wait for a task. When there are more, the guest's calls
-#: wait until no more than half of this number is left.
+#: Characters of output, and bytes of displayed data, that may wait for a task. When there are more, the guest's calls
+#: wait until at most half of this number is left.
 BACKLOG = 1 << 16
 
 Reader: TypeAlias = Callable[[str], Any] | None
@@ -58,7 +58,7 @@ class Over:
 
 
 def loop_door() -> Callable[[Callable[[], object]], object]:
-    """Returns the function by which other threads have something called in the event loop that runs here."""
+    """Returns the function with which other threads schedule a call in the event loop that runs here."""
     trio: Any = sys.modules.get("trio")
     if trio is not None:
         with contextlib.suppress(RuntimeError):
@@ -70,7 +70,8 @@ def loop_door() -> Callable[[Callable[[], object]], object]:
 class CoroutineCalls:
     """Begins the calls of coroutine functions in a task group: `run` is a task of that group.
 
-    Only a task can begin another one, and what other threads have called in the loop (`loop_door`) is in none.
+    Only a task can begin another one, and functions that other threads schedule in the loop (`loop_door`) are in no
+    task.
     """
 
     def __init__(self, group: "anyio.abc.TaskGroup") -> None:
@@ -80,7 +81,7 @@ class CoroutineCalls:
         self._is_over = False
 
     def begin(self, context: contextvars.Context, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Has a call begun; in the loop. Raises RuntimeError when the group is closed."""
+        """Passes a call to `run`, in the loop's thread. Raises RuntimeError when the group is closed."""
         if self._is_over:
             raise RuntimeError("the sandbox is closed")
         self._wanted.append((context, call))
@@ -102,7 +103,7 @@ class CoroutineCalls:
 class Feed:
     """The events of one call of a guest: call `serve` once, then `next` until it returns Over.
 
-    It has to be made in the task that reads. functions: what begins coroutine functions, or None.
+    It must be made in the task that reads. functions: begins coroutine functions, or None.
     """
 
     def __init__(self, functions: CoroutineCalls | None = None) -> None:
@@ -126,7 +127,7 @@ class Feed:
     # --- called by the engine -----------------------------------------------------------------------------------------
 
     def tell(self, stream: str) -> Callable[[str], None]:
-        """Returns a callback for what is printed to a stream."""
+        """Returns a callback for the text that is printed to a stream."""
 
         def answer(text: str) -> None:
             self._add(Printed(stream, text), len(text))
@@ -134,7 +135,7 @@ class Feed:
         return answer
 
     def show(self, shown: tuple[Any, ...], size: int) -> None:
-        """Takes what the guest shows; a callback."""
+        """Adds an event for data that the guest displays; a callback."""
         self._add(displayed_of(shown), size)
 
     def _add(self, event: Printed | Displayed, size: int) -> None:
@@ -186,7 +187,7 @@ class Feed:
             raise
 
     async def next(self) -> Printed | Displayed | Over:
-        """Waits for the next event and returns it. The reader calls `taken` when it has used output or things shown."""
+        """Waits for the next event and returns it. After output or displayed data, the reader calls `taken`."""
         if self._events:
             await anyio.lowlevel.checkpoint()
         while not self._events:
@@ -203,7 +204,7 @@ class Feed:
                 self._driver.let_go()
 
     async def read(self, on_stdout: Reader, on_stderr: Reader, on_display: ShownReader = None) -> Over:
-        """Passes output and things shown to the callbacks until the end, and returns the Over."""
+        """Passes output and displayed data to the callbacks until the end, and returns the Over."""
         while not isinstance(event := await self.next(), Over):
             if isinstance(event, Displayed):
                 await _told(on_display, event)
@@ -270,7 +271,7 @@ class Feed:
 
 
 async def _told(reader: Callable[[Any], Any] | None, what: Any) -> None:
-    """Calls an `on_stdout` or its like, a function or a coroutine function, in the task of its caller."""
+    """Calls a callback such as `on_stdout`, a function or a coroutine function, in the task of its caller."""
     if reader is None:
         return
     try:
@@ -286,9 +287,9 @@ async def _told(reader: Callable[[Any], Any] | None, what: Any) -> None:
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Whether it cancels what runs here, because a scope around it was cancelled, and does nothing else.
+    """Whether an exception is only a cancellation of the running code, by a scope around it.
 
-    The CancelledError of a task or a future that somebody else has cancelled, and that was waited for, does not.
+    The CancelledError of another task or future that was cancelled while the code waited for it is none.
     """
     kind = anyio.get_cancelled_exc_class()
     is_one = error.split(kind)[1] is None if isinstance(error, BaseExceptionGroup) else isinstance(error, kind)
@@ -309,9 +310,9 @@ def _is_cancelled_itself() -> bool:
 
 
 async def _forget_cancellation() -> None:
-    """Takes back what a function has done to the task that it ran in, which a task group would take for its own end.
+    """Undoes a cancellation by a function of the task that it ran in: a task group would take it for its own end.
 
-    Where it is the group that was cancelled, its scope cancels the task again and again.
+    If the group itself was cancelled, its scope cancels the task again and again.
     """
     task = _task()
     while task is not None and task.cancelling() and anyio.current_effective_deadline() != -math.inf:

@@ -28,9 +28,9 @@ from proxybox.sandbox import Functions
 
 
 class AsyncPool(AsyncSandbox):
-    """`Pool` for an event loop: boxes that stand ready.
+    """`Pool` for an event loop: boxes that are started before programs need them.
 
-    size: how many boxes stand ready, and how many are in use at once; further callers wait. policy, policy_fields,
+    size: how many boxes are kept ready, and how many are in use at once; further callers wait. policy, policy_fields,
     preload, warm, functions, packages, guest, record, record_limit, record_redact: as for `Pool`. interceptors, audit,
     guest_library, record_required: as for `AsyncSandbox`.
     """
@@ -74,15 +74,15 @@ class AsyncPool(AsyncSandbox):
 
     @property
     def ready(self) -> int:
-        """How many boxes stand ready now."""
+        """How many boxes are ready now."""
         return self._ready.ready
 
     async def session(  # type: ignore[override]
         self, *, timeout: float | str | None = None, record: str | os.PathLike[str] | None = None
     ) -> AsyncSession:
-        """Starts a session in a box that stands ready; with a record in one of its own. record: as for `Sandbox`.
+        """Starts a session in a ready box; a session with a record gets a new box. record: as for `Sandbox`.
 
-        Until it is closed, it counts as a program that runs. It begins with an empty /box, as sessions of `Pool` do.
+        Until it is closed, it counts as a program that runs. It begins with an empty /box, like sessions of `Pool`.
         """
         argumentchecks.duration("timeout", timeout)
         slots, door = self._slot(), loop_door()
@@ -112,7 +112,7 @@ class AsyncPool(AsyncSandbox):
         return self._ready.take(box.policy).open(program.words, box, folder=program, streams=streams)
 
     def _is_void(self, live: LiveBox, outcome: Outcome) -> bool:
-        """Whether the guest was killed from outside while its box stood ready; then another box runs the program."""
+        """Whether the guest was killed from outside while its box was waiting; then another box runs the program."""
         return is_void(live, outcome)
 
     def _open_session(

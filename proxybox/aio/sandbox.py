@@ -4,7 +4,7 @@
         result = await box.run("print(6 * 7)")
 
 Starting a box is slow but short, and is done in a few worker threads. The OS calls of all guests are answered by one
-lasting thread (controller/drivers/engine.py); the loop gets only results and output.
+permanent thread (controller/drivers/engine.py); the loop gets only results and output.
 """
 
 import contextlib
@@ -97,11 +97,11 @@ class AsyncSandbox(SandboxBase):
     ) -> Result:
         """As `Sandbox.run`.
 
-        on_stdout, on_stderr: functions or coroutine functions, which are called in this task. While they have not taken
-        what was printed, the program waits, and its wall time goes on.
+        on_stdout, on_stderr: functions or coroutine functions, which are called in this task. While they have not
+        processed the output, the program waits, and its wall time goes on.
 
-        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here; as a
-        CallbackError, where it is no Exception.
+        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here; if it is no
+        Exception, as a CallbackError.
         """
         self._check_open()
         policy = policy_of_run(self.policy, timeout, limits, output, env)
@@ -120,7 +120,7 @@ class AsyncSandbox(SandboxBase):
         env: Variables = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
-        """As `Sandbox.run_program`, whose other arguments are for those who have no loop."""
+        """As `Sandbox.run_program`, without the arguments that only make sense without an event loop."""
         self._check_open()
         policy = policy_of_run(self.policy, timeout, limits, output, env)
         return await self._run(program, policy, stdin, record=record)
@@ -227,7 +227,7 @@ class AsyncSandbox(SandboxBase):
 
             quota, output = live.builder.quota, live.world.stdout.written + live.world.stderr.written
             is_small = quota.used_bytes + output < _SMALL_BYTES and quota.used_inodes < _SMALL_FILES
-            if is_small and live.on_report is None:  # else the end of a record is written first
+            if is_small and live.on_report is None:  # otherwise the end of a record is written first
                 return report()
             errand = Errand(report)
             try:

@@ -14,8 +14,8 @@ from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import complain, print_warning
 from proxybox.modulepath import forget_the_current_folder
 
-#: After how many new objects Python looks for garbage. With its own number, 700, it does so 60 times while modules are
-#: loaded, of which nothing is garbage: a twelfth of the time until a program starts.
+#: The number of new objects after which Python collects garbage. With the default, 700, it does so 60 times while
+#: modules are loaded, and finds no garbage: this takes a twelfth of the time until a program starts.
 _MADE_BEFORE_COLLECTION = 20_000
 
 NO_CLICK = """\
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _let_go() -> None:
-    """Drops output that could not be written, so that Python does not try again and complain when it exits."""
+    """Drops output that could not be written, so that Python does not try again and print an error at its exit."""
     from proxybox.cli import streams
 
     for fd, file in ((1, sys.stdout), (2, sys.stderr)):

@@ -1,8 +1,8 @@
 """The commands as click sees them: their arguments, their help, their completion.
 
-Rules: what click has to know of a command is in a file for commands of its kind. The work of a command is in the file
-that has its name, which is imported when the command runs. Every failure that a user can cause ends with one line on
-stderr and the exit status from exits.py.
+Rules: the declarations of a command for click are in a file for commands of its kind. The work of a command is in the
+file that has its name, which is imported when the command runs. Every failure that a user can cause ends with one line
+on stderr and the exit status from exits.py.
 """
 
 import io
@@ -69,7 +69,7 @@ def completion(shell: str) -> int:
 
 
 def name_the_nearest(error: click.ClickException) -> None:
-    """Has the error of an unknown option name the one that was most likely meant: click names three."""
+    """Makes the error for an unknown option suggest only the most similar option: click suggests three."""
     from proxybox.policies.errors import nearest
 
     if isinstance(error, click.NoSuchOption) and error.possibilities:
@@ -97,7 +97,7 @@ def run_command(words: list[str]) -> int:
     except BrokenPipeError:
         streams.forget(1)
         return EXIT_CANNOT_RUN
-    except (streams.CannotWrite, ModuleNotFoundError):  # whoever has called this knows what they mean
+    except (streams.CannotWrite, ModuleNotFoundError):  # the caller handles these
         raise
     except Exception as error:
         from proxybox.cli.run import print_failure

@@ -2,7 +2,7 @@
 
 Rules: as with python, everything up to the program (a script, -c CODE, -m MODULE or -) belongs to proxybox, and
 everything after it to the program. This parser and click's options are made from one table. A command line that this
-parser cannot read is given to click, which explains the error.
+parser cannot read is passed to click, which explains the error.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 
 class Option(NamedTuple):
-    """One option: all that `--help`, completion, the manual page and docs/cli.md say of it.
+    """One option, as `--help`, completion, the manual page and docs/cli.md describe it.
 
-    flags: its spellings. metavar: its kind of value, which completion goes by; None for a flag. many: whether it may be
-    repeated. sets: the key of a policy that it is another name for, and nothing else. see: a page with more, in docs/.
+    flags: its spellings. metavar: its kind of value, which decides its completion; None for a flag. many: whether it
+    may be repeated. sets: the policy key that it sets, if it does nothing else. see: a page in docs/ with details.
     """
 
     flags: tuple[str, ...]
@@ -141,7 +141,7 @@ TRACE: Final = (
 )
 
 
-#: As for `run`, with the policy to begin with in place of the one to run under.
+#: As for `run`, but with the policy to begin with in place of the policy of the run.
 LEARN: Final = (
     Option(("--from",), "NAME|FILE", "Begin with this policy: a preset (strict) or a TOML file.", see="policies.md"),
     *BOX[1:],
@@ -180,7 +180,7 @@ REPL: Final = (
     Option(("--no-history",), None, "Store nothing of what is typed."),
 )
 
-#: As for `run`, as far as it makes sense for many programs, none of which has a folder of its own.
+#: The options of `run` that make sense for many programs without folders of their own.
 BATCH: Final = (
     *(option for option in BOX if option.name not in ("rw", "guest_library")),
     Option(("--cluster",), "ADDRESS", "Run on the workers of a dask scheduler: tcp://HOST:PORT."),
@@ -188,7 +188,7 @@ BATCH: Final = (
 
 
 def parse(words: Sequence[str], table: Sequence[Option], *, program: bool = True) -> Parsed | None:
-    """Reads a command line that is well-formed; returns None for one that click has to parse.
+    """Parses a well-formed command line; returns None if click must parse it.
 
     words: the words after `run` or another command. program: whether that command takes a program.
     """
@@ -231,7 +231,7 @@ def _all(
 
 
 def _one_option(word: str, rest: list[str], by_flag: dict[str, Option]) -> tuple[Option, str | bool] | None:
-    """The option that `word` names and its value, which may be taken from `rest`; None when there is no such option."""
+    """Returns the option that `word` names and its value, maybe taken from `rest`; None if there is no such option."""
     attached: str | None = None
     if word.startswith("--"):
         word, equals, after = word.partition("=")
@@ -249,7 +249,7 @@ def _one_option(word: str, rest: list[str], by_flag: dict[str, Option]) -> tuple
 
 
 def own_words(words: Sequence[str], table: Sequence[Option]) -> list[str]:
-    """The same command line with `--` after -c CODE and -m MODULE, so that click does not parse what follows."""
+    """Returns the command line with `--` after -c CODE and -m MODULE, so that click does not parse the rest."""
     by_flag = {flag: option for option in (*table, *PROGRAM) for flag in option.flags}
     rest = list(words)
     while rest and rest[0] != "-" and rest[0].startswith("-") and rest[0] != "--":

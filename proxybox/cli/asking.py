@@ -1,7 +1,8 @@
-"""What `run --review` and `proxybox review` ask: each change is shown, and those that are accepted are written.
+"""The questions of `run --review` and `proxybox review`: each change is shown, and accepted changes are written.
 
-Rules: everything is printed on stderr, as stdout is the program's. Questions are answered line by line from standard
-input, when both are a terminal; otherwise the review is stored, with a page of it. Nothing is written before the
+Rules: everything is printed on stderr, because stdout belongs to the program. Questions are answered line by line from
+standard input, when both are a terminal; otherwise the review is stored, with a page of it. Nothing is written before
+the
 last question was answered: an interrupt, or an end of the input, writes nothing.
 """
 
@@ -28,9 +29,9 @@ _STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def review_changes(result: "Result") -> None:
-    """Asks about what a run has changed, and writes what was accepted; without a terminal, keeps the review for later.
+    """Asks about a run's changes, and writes accepted ones; without a terminal, stores the review for later.
 
-    Raises what `Review.commit` and `pending.keep` raise, and KeyboardInterrupt.
+    Raises the exceptions of `Review.commit` and `pending.keep`, and KeyboardInterrupt.
     """
     review = result.files.review()
     if not review.items:
@@ -50,7 +51,7 @@ def _keep(review: "Review") -> None:
 
 
 def decide(review: "Review") -> bool:
-    """Asks about each change, and writes what was accepted. Returns whether anything was."""
+    """Asks about each change, and writes accepted changes. Returns whether anything was written."""
     _forget_what_was_typed()
     try:
         _Asking(review).ask_all()
@@ -61,7 +62,7 @@ def decide(review: "Review") -> bool:
 
 
 def write(review: "Review") -> bool:
-    """Writes what was accepted, and says how it can be undone. Returns whether anything was written."""
+    """Writes accepted changes, and prints how to undo them. Returns whether anything was written."""
     done = review.commit()
     if not done.written:
         say("nothing was accepted, and nothing was written")
@@ -71,7 +72,7 @@ def write(review: "Review") -> bool:
 
 
 class _Stop(Exception):
-    """No further question is asked."""
+    """Ends the questions."""
 
 
 class _Asking:
@@ -86,7 +87,7 @@ class _Asking:
         self._all = False
 
     def ask_all(self) -> None:
-        """Asks about every change that is not decided by an answer to an earlier question."""
+        """Asks about every change that no earlier answer has decided."""
         count = len(self._review)
         self._console.print(f"{_counted(count, 'change')} to review, deletions first", style="bold")
         with contextlib.suppress(_Stop):
@@ -149,7 +150,7 @@ class _Asking:
             self._print(line, _STYLES.get(line[:1], ""))
 
     def _print(self, line: str, style: str = "") -> None:
-        """Prints one line as it is, however long; it was made harmless before."""
+        """Prints one line without wrapping; it was made harmless before."""
         self._console.print(line, style=style, soft_wrap=True)
 
 
@@ -159,7 +160,7 @@ def is_asked() -> bool:
 
 
 def _forget_what_was_typed() -> None:
-    """Drops what was typed, or was sent by the terminal itself, while the program ran: it is no answer."""
+    """Drops input that was typed, or sent by the terminal itself, while the program ran: it is no answer."""
     import termios
 
     with contextlib.suppress(termios.error, OSError):
@@ -167,7 +168,7 @@ def _forget_what_was_typed() -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line of the command's own on stderr."""
+    """Prints a line of the command itself on stderr."""
     from proxybox.terminal.harmless import on_one_line
 
     print(f"proxybox: {on_one_line(text)}", file=sys.stderr, flush=True)

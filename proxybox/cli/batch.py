@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def batch(jobs: str, parsed: Parsed, *, output: str, processes: int | None, check: bool, as_json: bool) -> int:
-    """Runs the jobs that have no result yet, and prints how many ended how."""
+    """Runs the jobs that have no result yet, and prints the number of jobs by status."""
     try:
         with ExitStack() as stack:
             counts = _run(jobs, parsed, output, processes, stack)
@@ -79,9 +79,9 @@ def _run(name: str, parsed: Parsed, output: str, processes: int | None, stack: E
 
 @contextmanager
 def _opened(name: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Opens the file of the jobs, for the time of the block, and tells its folder. What cannot be read twice is copied.
+    """Opens the file of the jobs for the block, and yields it with its folder. A file without seek is copied first.
 
-    Standard input has the current folder. Raises CommandError.
+    Standard input is copied, and its folder is the current one. Raises CommandError.
     """
     folder = "." if name == "-" else os.path.dirname(os.path.abspath(name))
     try:
@@ -111,7 +111,7 @@ def _results(output: str, stack: ExitStack) -> "Results":
 
 
 class _Left:
-    """The jobs that have no result yet, and where results go. counts: how many jobs ended how, of all."""
+    """The jobs without a result yet, and the file for results. counts: the number of all jobs by status."""
 
     def __init__(self, jobs: "JobFile", results: "Results | None", advance: Callable[[], object]) -> None:
         self.counts: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class _Left:
         self._begun: dict[int, tuple[str, str]] = {}
 
     def items(self) -> Iterator[dict[str, Any]]:
-        """What `map` takes."""
+        """Yields the items for `map`."""
         number = 0
         for job in self._jobs.read():
             status = self._status(job)
@@ -134,7 +134,7 @@ class _Left:
             yield job.keywords
 
     def _status(self, job: "Job") -> str | None:
-        """How a job has ended; None for one that has no result, has changed since, or is tried again."""
+        """Returns the status of a job; None if it has no result, has changed since, or must run again."""
         from proxybox.batch.results import AGAIN
 
         known = None if self._results is None else self._results.known.get(job.id)

@@ -1,4 +1,4 @@
-"""The policy that a command line asks for: a preset or a file, and the options that change it.
+"""The policy of a command line: a preset or a file, and the options that change it.
 
 Order: --policy, then --set from left to right, then options that set one thing, such as --timeout.
 """
@@ -19,8 +19,8 @@ T = TypeVar("T")
 def choose_policy(parsed: Parsed) -> Policy:
     """Returns the policy for a run.
 
-    Raises UsageError for an option that makes no sense, and CommandError or PolicyError for a policy file that does not
-    exist or has faults.
+    Raises UsageError for an invalid option, and CommandError or PolicyError for a policy file that does not exist or
+    has faults.
     """
     for other in ("rw", "json"):
         if parsed.flag("review") and parsed.flag(other):
@@ -40,13 +40,13 @@ def choose_policy(parsed: Parsed) -> Policy:
 
 
 def _evolved(policy: Policy, changes: Mapping[str, object]) -> Policy:
-    from proxybox.policies import evolve  # a run without such options starts sooner
+    from proxybox.policies import evolve  # imported late: without such options a run starts faster
 
     return evolve(policy, **changes)
 
 
 def _with(policy: Policy, given: Option, text: str) -> Policy:
-    """Returns a policy with the key that an option is another name for."""
+    """Returns a policy with the key that an option sets."""
     section, _, name = given.sets.partition(".")
     value = int(text) if given.metavar == "N" and text.isascii() and text.isdecimal() else text
     changes = {section: {name: value} if name else value}
@@ -100,7 +100,7 @@ def pair(flag: str, text: str) -> tuple[str, str]:
 
 
 def option(flag: str, make: Callable[[], T]) -> T:
-    """Returns what `make` returns; an error in the option's value is raised with the option's name."""
+    """Calls `make` and returns its result; an error in the option's value is raised with the option's name."""
     try:
         return make()
     except PolicyError as error:
@@ -108,7 +108,7 @@ def option(flag: str, make: Callable[[], T]) -> T:
 
 
 def chosen_packages(named: Sequence[str], guest: str | None, guest_library: str | None = None) -> tuple[str, ...]:
-    """Returns the folders of packages for --packages; installs what is missing, and says so on stderr.
+    """Returns the folders of packages for --packages; installs missing packages, with messages on stderr.
 
     Raises CommandError for a path that does not exist, PackagesError, and SandboxStartError.
     """

@@ -1,4 +1,4 @@
-"""`proxybox classroom`: teaches a class, makes courses and checks them, grades again what was handed in."""
+"""`proxybox classroom`: teaches a class, makes and checks courses, and grades submissions again."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def new(folder: Path, *, example: bool) -> int:
 
 
 def check(courses: Sequence[str], *, jobs: int | None, as_json: bool) -> int:
-    """Checks courses, and prints what came of each exercise; returns 1 when one is not as it should be."""
+    """Checks courses, and prints the result of each exercise; returns 1 if one has a problem."""
     found: dict[str, tuple[Check, ...]] = {}
     try:
         check_needed()
@@ -83,7 +83,7 @@ def check(courses: Sequence[str], *, jobs: int | None, as_json: bool) -> int:
 def regrade(
     course: str | None, *, exercises: Sequence[str], outdated: bool, as_json: bool, **options: Any
 ) -> int:  # fmt: skip
-    """Grades again what was handed in, and prints what has changed; returns 1 when something could not be graded."""
+    """Grades submissions again, and prints changed grades; returns 1 if something could not be graded."""
     try:
         check_needed()
         from proxybox.classroom import regrading
@@ -137,7 +137,7 @@ def _checked(course: "Course", jobs: int | None, quietly: bool) -> "dict[str, tu
 
 
 def _named(course: str, example: str) -> str:
-    """The name of a course; says so when the one that comes with proxybox and a folder here both have it."""
+    """Returns the name of a course; warns if both the shipped course and a folder here have this name."""
     if course == example and os.path.lexists(course):
         print_warning(f"{example} comes with proxybox; the folder here is ./{example}")
     return course

@@ -6,13 +6,13 @@ from typing import Any
 
 from proxybox.cli.failures import CommandError
 
-#: Seconds that a cluster has to answer.
+#: Seconds within which a cluster must answer.
 CONNECT = 10
 
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """Yields a client of the scheduler at an address; None without one. Raises CommandError, also without workers."""
+    """Yields a client of the scheduler at an address, or None. Raises CommandError, also if it has no workers."""
     if address is None:
         yield None
         return

@@ -13,10 +13,10 @@ from proxybox.cli.options import complete_file, json_flag
 def commits_group(context: click.Context, as_json: bool) -> int | None:
     """List commits that were interrupted, and those that can be undone. A commit writes a box's files to the host.
 
-    An interrupted commit loses nothing: new files that are not in place yet, and old ones that were replaced, are in
-    a folder .proxybox-commit-ID beside the target. If the target was changed by others since, `resume` and `undo`
-    change nothing and say what differs. Files that the commit of a review has replaced are stored for 30 days,
-    at most those of 20 commits and 1 GiB.
+    An interrupted commit loses nothing: new files that are not in place yet, and old ones that were replaced, are in a
+    folder .proxybox-commit-ID beside the target. If others have changed the target since then, `resume` and `undo`
+    change nothing and report the differences. Files that the commit of a review has replaced are stored for 30 days, at
+    most those of 20 commits and 1 GiB.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def commits_resume(id: str) -> int:  # noqa: A002 - as it is called on the comma
 @commits_group.command("undo", short_help="Undo a commit.")
 @click.argument("id")
 def commits_undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
-    """Bring the folder back to what it was before a commit that was interrupted or is done."""
+    """Restore the folder to its state before a commit that was interrupted or is done."""
     from proxybox.cli import commits
 
     return commits.undo(id)
@@ -59,7 +59,7 @@ def commits_undo(id: str) -> int:  # noqa: A002 - as it is called on the command
 )
 @json_flag
 def commits_prune(older_than: str, as_json: bool) -> int:
-    """Remove the former files that are stored of finished commits, which cannot be undone then."""
+    """Remove the stored former files of finished commits. These commits can then no longer be undone."""
     from proxybox.cli import commits
 
     return commits.prune(older_than, as_json=as_json)
@@ -68,10 +68,10 @@ def commits_prune(older_than: str, as_json: bool) -> int:
 @click.command("undo", short_help="Undo a commit.")
 @click.argument("id")
 def undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
-    """Bring a folder back to what it was before a commit, as `proxybox commits undo` does.
+    """Restore a folder to its state before a commit, as `proxybox commits undo` does.
 
-    The commits that can be undone are listed by `proxybox commits`. Where a file has changed since, nothing is undone,
-    and the files that have changed are named.
+    `proxybox commits` lists the commits that can be undone. If a file has changed since then, nothing is undone, and
+    the changed files are named.
     """
     from proxybox.cli import commits
 
@@ -87,10 +87,10 @@ def undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
 )
 @json_flag
 def review(id: str | None, **options: Any) -> int:  # noqa: A002 - as it is called on the command line
-    """Decide on the changes of a program that ran with `proxybox run --review` where there was no terminal.
+    """Decide on the changes of a program that ran with `proxybox run --review` without a terminal.
 
-    Without an ID the reviews that wait are listed. With one, a terminal shows the changes and asks about each, or
-    those that --accept names are written, and nothing else. Changes have the numbers that the page shows.
+    Without an ID, it lists the waiting reviews. With an ID, it shows the changes on a terminal and asks about each.
+    With --accept, only the named changes are written. The page of the review shows their numbers.
 
     \b
     Examples:

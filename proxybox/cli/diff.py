@@ -21,7 +21,7 @@ _MOST_TEXT = 600
 
 
 def compare(first: Path, second: Path, as_json: bool, html: str | None, replays: bool, guest: str | None) -> int:
-    """Compares two records, and says how they differ. Returns the exit status, as diff(1) does."""
+    """Compares two records, and prints how they differ. Returns the exit status, as for diff(1)."""
     try:
         found = diff(first, second)
         if replays:
@@ -50,7 +50,7 @@ def write(path: str, text: str) -> None:
 
 
 def in_words(found: Difference, paint: Paint) -> list[str]:
-    """Returns a comparison in words, line by line. All that comes of the records is made harmless."""
+    """Returns a comparison in words, line by line. Text of the records is made harmless."""
     return [*_lines_of(found, paint)]
 
 

@@ -1,4 +1,4 @@
-"""`proxybox doctor`: whether boxes can run here, with which defences, and what to do when they cannot."""
+"""`proxybox doctor`: prints whether boxes can run here, with which defences, and what to do when they cannot."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(guest: str | None, *, as_json: bool) -> int:
-    """Prints what the API has found out about this host; returns 0 when a box can run, else 125."""
+    """Prints the diagnosis of this host; returns 0 when a box can run, otherwise 125."""
     from proxybox.diagnosis import diagnose
 
     diagnosis = diagnose(guest)
@@ -63,7 +63,7 @@ def draw(diagnosis: "Diagnosis") -> None:
 
 
 def layer_table(layers: list[Any]) -> "Table":
-    """A row for each layer: whether it exists, what it is, and what the user could do when it is missing."""
+    """Returns a table with a row for each layer: whether it exists, its details, and advice if it is missing."""
     from rich.table import Table
     from rich.text import Text
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from proxybox.teach.grades import Grade, Verdict
 
 
-#: Characters that are shown in a cell of a table.
+#: The most characters in a cell of a table.
 _MOST_OF_LINE = 90
-#: Lines that are shown of a submission's output in a test.
+#: The most lines of a submission's output that are shown for a test.
 _MOST_LINES = 10
 
 
@@ -48,7 +48,7 @@ def new(folder: Path, source: str | None) -> int:
         new_exercise(folder, source)
     except OSError as error:
         raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
-    named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # the bare name would mean the shipped exercise
+    named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # without ./ it would be the shipped exercise
     notice = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
     print(on_one_line(notice))
     return 0
@@ -57,7 +57,7 @@ def new(folder: Path, source: str | None) -> int:
 def check(
     exercises: Sequence[str], *, jobs: int | None, guest: str | None, packages: Sequence[str], as_json: bool
 ) -> int:
-    """Grades the solutions of exercises and prints the results; returns 1 when one is not as it should be."""
+    """Grades the solutions of exercises and prints the results; returns 1 if one has a problem."""
     found: dict[str, Any] = {}
     check_needed()
     from proxybox.teach.checking import check_exercise
@@ -131,14 +131,14 @@ def _print_grade(title: str, grade: "Grade") -> None:
 
 
 def _beginning(output: str) -> str:
-    """The first lines of what a submission printed in a test."""
+    """Returns the first lines of a submission's output in a test."""
     lines = output.rstrip().split("\n")
     more = ["..."] if len(lines) > _MOST_LINES else []
     return "\n".join(["It printed:", *lines[:_MOST_LINES], *more]) if output else ""
 
 
 def checks_as_json(found: "Mapping[str, Sequence[Check]]") -> str:
-    """Returns what came of the solutions of exercises, by the exercises' names."""
+    """Returns the results of the solutions as JSON, by the exercises' names."""
     return json.dumps({name: [_plain(each) for each in checks] for name, checks in found.items()}, indent=2)
 
 
@@ -165,7 +165,7 @@ def _is_at_fault(test: "Verdict") -> bool:
 
 
 def _print_frail(mutants: "Iterable[Check]") -> None:
-    """Prints each test that has raised an exception with a changed solution, once, and what a student would read."""
+    """Prints each test that has raised an exception with a changed solution, once, and the message for a student."""
     from proxybox.teach.faults import summary_of
 
     met: dict[str, list[tuple[Verdict, str]]] = {}
@@ -176,7 +176,7 @@ def _print_frail(mutants: "Iterable[Check]") -> None:
     if met:
         print("\nTests that raise an exception themselves where a function returns something useless:")
     for name, found in met.items():
-        # The worst first: where the student learns nothing about the mistake.
+        # The worst case: the message does not help the student.
         test, solution = min(found, key=lambda each: not _is_at_fault(each[0]))
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         print(f"  {on_one_line(name)}: {on_one_line(summary_of(test.fault))}")
@@ -184,13 +184,13 @@ def _print_frail(mutants: "Iterable[Check]") -> None:
 
 
 def print_checks(name: str, title: str, checks: "Sequence[Check]") -> None:
-    """Prints what came of an exercise's solutions."""
+    """Prints the results of an exercise's solutions."""
     paint = Paint(sys.stdout)
     print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
     rows: list[tuple[Cell, ...]] = []
     own = [each for each in checks if not each.is_mutant]
     for each in own:
-        is_at_fault = any(map(_is_at_fault, each.grade.tests))  # _print_faults prints more about it
+        is_at_fault = any(map(_is_at_fault, each.grade.tests))  # _print_faults prints the details
         problem = "a test is at fault itself" if is_at_fault else on_one_line(each.problem)
         word = ("red", problem) if each.problem else ("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"

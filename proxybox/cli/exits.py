@@ -1,4 +1,4 @@
-"""The exit statuses of the command line, and the one that belongs to a result."""
+"""The exit statuses of the command line, and the status for a result."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ BY_STATUS: Final = {
 
 
 def exit_status(result: "Result") -> int:
-    """Returns the exit status for a result: the guest's own, or the one that says why the box ended."""
+    """Returns the exit status for a result: the guest's own status, or the status for the reason of the box's end."""
     status = str(result.status)
     if status in BY_STATUS:
         return BY_STATUS[status]

@@ -1,4 +1,4 @@
-"""`proxybox explain`: tells what a recorded program did, in words, pictures and the formats of other tools."""
+"""`proxybox explain`: shows what a recorded program did, in words, pictures and the formats of other tools."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ def explain(
 
 
 def _lines(record: Path, guest: str | None, packages: tuple[str, ...]) -> Lines:
-    """Asks a replay of the record which lines made its calls, with a progress bar."""
+    """Finds in a replay of the record which lines made its calls, with a progress bar."""
     with Record(record) as counted:
         calls = (each for each in counted.reader.events() if isinstance(each, CallEvent))
         total = sum(1 for _ in islice(calls, MOST))
@@ -80,7 +80,7 @@ def _opened(record: Path) -> Record:
 
 
 class _Making:
-    """What is to be written: the consumers of the calls, and what is done after the last call."""
+    """The requested output: the consumers of the calls, and the functions to call after the last call."""
 
     def __init__(self, record: Record, files: contextlib.ExitStack) -> None:
         self._title = " ".join(record.argv[1:])[:LONGEST] or record.guest[:LONGEST]
@@ -98,32 +98,32 @@ class _Making:
             raise CommandError(f"can't write {path!r}: {error.strerror or error}") from None
 
     def strace(self) -> None:
-        """All calls, on standard output."""
+        """Adds the output of all calls, on standard output."""
         lines = self._bounded["--strace: {:,} further lines are left out"] = Strace(sys.stdout)
         self.consumers.append(lines)
 
     def print_left_out(self) -> None:
-        """Says what there was no room for."""
+        """Prints how much was left out."""
         for summary, consumer in self._bounded.items():
             if consumer.left_out:
                 sys.stderr.write(f"proxybox: {summary.format(consumer.left_out)}\n")
 
     def trace_events(self, path: str | None) -> None:
-        """Chrome's trace events, which are written as the calls come."""
+        """Adds the file of Chrome's trace events, which is written call by call."""
         if path is not None:
             events = self._bounded["--perfetto: {:,} further events are left out"] = TraceEvents(self._file(path))
             self.consumers.append(events)
             self.finishing.append(lambda _: events.finish())
 
     def folded(self, path: str | None, *, by_time: bool) -> None:
-        """Folded stacks."""
+        """Adds the file of folded stacks."""
         if path is not None:
             stacks = self._bounded["--folded: {:,} calls are counted as others"] = Folded(by_time=by_time)
             self.consumers.append(stacks)
             self.finishing.append(lambda _: self._file(path).writelines(stacks.lines()))
 
     def pictures(self, svg: str | None, html: str | None, *, everything: bool) -> None:
-        """The picture, and the page that has it."""
+        """Adds the picture, and the page with the picture."""
         if svg is None and html is None:
             return
         timeline = Timeline()
@@ -141,7 +141,7 @@ class _Making:
 class Strace:
     """Prints calls as strace(1) would: their numbers, seconds since the start, the thread, how long each waited.
 
-    They come in the order of their answers, so that their numbers are not those of the lines where threads wait.
+    They are printed in the order of their answers, so with several threads their numbers may not be ascending.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -150,7 +150,7 @@ class Strace:
 
     @property
     def left_out(self) -> int:
-        """Lines that there was no room for."""
+        """How many lines were left out."""
         return self._out.left_out
 
     def add(self, call: RecordedCall, _: str) -> None:
@@ -167,7 +167,7 @@ class Strace:
         return self._paint("dim", on_one_line(f"  # {at_line(call.line)} {call.line.function}"))
 
     def signals(self, received: list[RecordedSignal]) -> None:
-        """Prints signals that came, as strace does."""
+        """Prints signals that the program got, as strace does."""
         for each in received:
             self._out.write(f"{'':6} {each.at:11.6f} --- {argument('kill', 'sig', each.signal)} ---\n")
 

@@ -9,14 +9,14 @@ _FIRST: Final = "proxybox: "
 
 
 class CommandError(Exception):
-    """The command cannot do what it was asked to do; the text says why."""
+    """The command cannot do its work; the text says why."""
 
     status = EXIT_CANNOT_RUN
     quietly = False
 
 
 class UsageError(CommandError):
-    """The command line makes no sense; the text says why."""
+    """The command line is invalid; the text says why."""
 
     status = EXIT_USAGE
 

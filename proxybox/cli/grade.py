@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Formats that are always written.
 _FORMATS = ("csv", "json")
 REPORT = "report.html"
-#: How many of the files that are passed over are named on stderr.
+#: The most ignored files that are named on stderr.
 _MOST_TOLD = 20
 
 
@@ -94,7 +94,7 @@ def grade(
 
 
 def _is_same(path: str, output: Path) -> bool:
-    """Whether `path` is the output folder of this grading, which an earlier one has made."""
+    """Whether `path` is the output folder of this grading, made by an earlier grading."""
     return os.path.realpath(path) == os.path.realpath(output)
 
 
@@ -106,14 +106,14 @@ def _print_passed_over(found: "Sequence[PassedOver]") -> None:
 
 
 def check_needed() -> None:
-    """Raises CommandError when a package of the extra `teach` is missing: before boxes run, and not after."""
+    """Raises CommandError when a package of the extra `teach` is missing. It is called before boxes run."""
     for name in ("pytest", "jinja2", "yaml"):
         if importlib.util.find_spec(name) is None:
             raise CommandError(f"grading needs {name}, which is not installed: pip install 'proxybox[teach]'")
 
 
 def chosen_exercise(name: str) -> "Exercise":
-    """Returns a shipped exercise or that of a folder; says so when both have this name. Raises ExerciseError."""
+    """Returns a shipped exercise or that of a folder; prints a note if both have this name. Raises ExerciseError."""
     from proxybox.teach.checking import find_exercise, is_shipped
 
     if is_shipped(name) and os.path.lexists(name):
@@ -123,7 +123,7 @@ def chosen_exercise(name: str) -> "Exercise":
 
 
 def ready_guest(exercise: "Exercise", guest: str | None, packages: Sequence[str]) -> tuple[str, ...]:
-    """Returns the folders of packages; one check before all submissions, and one installation.
+    """Checks the interpreter and installs packages, once before all submissions. Returns the folders of packages.
 
     Raises SandboxStartError when boxes cannot start here, and PackagesError.
     """
@@ -149,7 +149,7 @@ def _check_formats(formats: Sequence[str]) -> None:
 
 
 def _links(output: Path, submissions: Sequence[Path]) -> Iterator[Path]:
-    """Symbolic links in the path of the output folder that may have come with the submissions and lead anywhere."""
+    """Yields symbolic links in the output folder's path that may have come with the submissions and lead anywhere."""
     output, brought = output.absolute(), [path.resolve() for path in submissions]
     return (
         way
@@ -165,7 +165,7 @@ def check_records(folder: Path | None, submissions: Sequence[Path]) -> None:
 
 
 def _prepare(output: Path, submissions: Sequence[Path]) -> None:
-    """Makes the output folder; accepts a new one, an empty one, or that of an earlier grading."""
+    """Makes the output folder. It may exist if it is empty, or from an earlier grading."""
     from proxybox.teach.records import FILE, GradeRecords
 
     try:
@@ -192,7 +192,7 @@ def _graded(
     timings: bool,
     evidence: Path | None,
 ) -> "tuple[Grade, ...]":
-    """Returns all grades: those that are known, and new ones, each of which is written at once.
+    """Returns all grades: known ones, and new ones. Each new grade is written at once.
 
     evidence: the folder for records of tests that fail.
     """
@@ -224,7 +224,7 @@ def _records_of(grade: "Grade") -> list[str]:
 
 
 def print_waiting(count: int) -> None:
-    """Says what is waited for after Ctrl-C."""
+    """Prints after Ctrl-C how many submissions are still being graded."""
     what = "a submission that is" if count == 1 else f"{count} submissions that are"
     print(f"\nproxybox: waiting for {what} being graded; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
 
@@ -311,7 +311,7 @@ def _print_grades(book: "GradeBook", compared: "Comparison", output: Path, *, as
 
 
 def _at_fault(book: "GradeBook") -> dict[str, list[tuple[str, str]]]:
-    """Tests that failed by a fault of their own: for each, the submissions and the places of the faults."""
+    """Returns the tests that failed by a fault of their own; for each, the submissions and the faults."""
     from proxybox.teach.faults import summary_of
 
     found: dict[str, list[tuple[str, str]]] = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(*, as_json: bool) -> int:
-    """Prints what was found; returns 0 when a program ran in one of them, else 125."""
+    """Prints the interpreters; returns 0 when a program ran in one of them, otherwise 125."""
     import attrs
 
     found = list(guests())
@@ -30,7 +30,7 @@ def report(*, as_json: bool) -> int:
 
 
 def draw(found: list[FoundGuest]) -> None:
-    """Prints a row for each, and below it why it cannot be used, or where its packages lie."""
+    """Prints a row for each, and below it its packages, its warnings, and why it cannot be used."""
     from rich.table import Table
     from rich.text import Text
 
@@ -39,7 +39,7 @@ def draw(found: list[FoundGuest]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a path can be copied from it, however long
+    table.add_column(overflow="fold")  # so that long paths can be copied
     for each in found:
         mark = Text("no", style="red") if each.problem else Text("yes", style="green")
         what = Text(f"{each.kind} {each.version}".strip())
@@ -65,7 +65,7 @@ def install(archives: Sequence[Path]) -> int:
 
 
 def build(source: Path, *, check_only: bool) -> int:
-    """Translates a PyPy, installs and tries it. check_only: only says what is missing for that."""
+    """Translates a PyPy, installs and tries it. check_only: only prints what is missing for the translation."""
 
     def work(watcher: "Watcher") -> "Guest | None":
         from proxybox.translated import building
@@ -80,7 +80,7 @@ def build(source: Path, *, check_only: bool) -> int:
 
 
 def _install(work: "Callable[[Watcher], Guest | None]") -> int:
-    """Returns 0 when a program runs in what was installed, else 125."""
+    """Installs, and returns 0 when a program runs in the installed interpreter, otherwise 125."""
     from proxybox.cli.watching import watched
 
     try:

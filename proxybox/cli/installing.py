@@ -1,4 +1,4 @@
-"""The commands about what is installed, as click sees them: interpreters, packages, and the kernel for Jupyter."""
+"""The commands about installed things, as click sees them: interpreters, packages, and the kernel for Jupyter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +64,7 @@ TRANSLATED = click.argument("kind", type=click.Choice(["translated"]), metavar="
 def guests_install(kind: str, archives: tuple[Path, ...]) -> int:
     """Install a PyPy that was translated with --sandbox, for --guest translated.
 
-    It installs the published build, whose hash is known, or archives of yours. The start of this PyPy is not sealed:
+    It installs the published build, whose hash is known, or your own archives. The start of this PyPy is not sealed:
     use only archives of people whom you trust.
     """
     from proxybox.cli import guests
@@ -78,8 +78,8 @@ def guests_install(kind: str, archives: tuple[Path, ...]) -> int:
 def guests_build(source: Path, check: bool) -> int:
     """Translate a PyPy with --sandbox from its source (an hour, 6 GiB of memory), and install it.
 
-    Before that, it checks whether all that it needs is there. The translation is a program of that source, and
-    runs outside of any box.
+    First it checks whether all requirements are met. The translation is a program of that source, and runs outside of
+    any box.
     """
     from proxybox.cli import guests
 
@@ -89,7 +89,7 @@ def guests_build(source: Path, check: bool) -> int:
 @guests_group.command("remove", short_help="Remove the translated PyPy that was installed.")
 @TRANSLATED
 def guests_remove(kind: str) -> int:
-    """Remove the translated PyPy that was installed. Before that, end the boxes that use it."""
+    """Remove the installed translated PyPy. Before that, end the boxes that use it."""
     from proxybox.cli import guests
 
     return guests.remove()
@@ -137,7 +137,7 @@ def packages_compile(path: Path, guest: str | None) -> int:
 )
 @json_flag
 def packages_prune(older_than: str, as_json: bool) -> int:
-    """Remove packages. Before that, end the boxes that use them. What is needed again is installed again."""
+    """Remove packages. Before that, end the boxes that use them. Packages that are needed again are installed again."""
     from proxybox.cli import packages
 
     return packages.prune(older_than, as_json=as_json)
@@ -156,7 +156,7 @@ def kernel_group() -> None:
     """
 
 
-#: What is chosen for a kernel: the fields of proxybox.kernel.spec.Choice.
+#: The options of a kernel: the fields of proxybox.kernel.spec.KernelOptions.
 KERNEL_OPTIONS: Final = (
     click.option(
         "--policy",
@@ -195,9 +195,9 @@ def kernel_options(command: Callable[..., int]) -> Callable[..., int]:
 def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: Any) -> int:
     """Install the kernel where Jupyter finds it.
 
-    It is installed for you, and also over each of proxybox's that Jupyter would find before that, such as
-    the one that came with proxybox. The policy, the folder, the interpreter and the packages are the
-    kernel's from then on; install it under several names to have several to choose from.
+    It is installed for you. It also replaces each kernel of proxybox that Jupyter would find first, such as the one
+    that came with proxybox. The kernel then always uses this policy, folder, interpreter and these packages; install it
+    under several names to have a choice.
     """
     from proxybox.cli import kernel
     from proxybox.cli.failures import UsageError
@@ -222,7 +222,7 @@ def kernel_uninstall(name: str) -> int:
 @click.option("-f", "connection_file", required=True, metavar="FILE", help="Read the connection file of the front end.")
 @kernel_options
 def kernel_run(connection_file: str, **options: Any) -> int:
-    """Serve a front end: what Jupyter starts."""
+    """Serve a front end. Jupyter starts this command."""
     from proxybox.cli import kernel
 
     return kernel.run(connection_file, **options)

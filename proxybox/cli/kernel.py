@@ -30,7 +30,7 @@ def install(
     _check_needed()
     from proxybox.kernel import spec
 
-    chosen_packages(packages, guest)  # installs them now, and says so
+    chosen_packages(packages, guest)  # installs them now, and prints this
     choice = spec.KernelOptions(
         policy=_lasting(policy), folder=_lasting_folder(folder), guest=_lasting_guest(guest),
         packages=tuple(map(os.path.abspath, packages)), record="" if record is None else os.path.abspath(record),
@@ -73,7 +73,7 @@ def uninstall(*, name: str) -> int:
 def run(connection_file: str, **options: Any) -> int:
     """Serves the front ends of a connection file; front ends start this as a kernel.
 
-    options: the fields of a `Choice`; those that are empty are as the kernel's specification says.
+    options: the fields of a `KernelOptions`; for empty ones, the values of the kernel's specification are used.
     """
     _check_needed()
     if not os.path.isfile(connection_file):
@@ -130,7 +130,7 @@ def _lasting_folder(folder: str | None) -> str:
 
 
 def _existing(folder: str) -> None:
-    """Raises UsageError when a folder is named that is none."""
+    """Raises UsageError for a path that is no folder."""
     if folder and not os.path.isdir(folder):
         raise UsageError(f"--folder: {folder!r} is no folder")
 

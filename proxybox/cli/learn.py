@@ -1,7 +1,7 @@
 """`proxybox learn`: runs a program in boxes until it passes, and writes the smallest policy under which it does.
 
-Rule: a policy is widened only by an answer of the user's: at the terminal, or by --accept-all and --allow. The
-program's output is not shown meanwhile, so that it cannot look like a question, or like the answer to one.
+Rule: a policy is widened only by an answer of the user: at the terminal, or by --accept-all and --allow. The program's
+output is not shown during this, so that it cannot look like a question or an answer.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from proxybox.terminal.text import Paint
 EXIT_FAILS: Final = 1
 _MOST_INPUT: Final = 64 << 20
 _WRITES: Final[tuple[Writes, ...]] = ("memory", "overlay", "rw")
-#: The end of what the program has printed to stderr, when it does not pass.
+#: The number of lines that are shown of the end of stderr, if the program does not pass.
 _LINES_SHOWN: Final = 10
 _MOST_STATUSES: Final = 256
 _NO_TERMINAL: Final = (
@@ -60,7 +60,7 @@ def learn(parsed: Parsed) -> int:
 
 
 def learned_from(parsed: Parsed) -> Learned:
-    """Carries out what a command line asks for. Raises UsageError, CommandError and what a box raises."""
+    """Learns as a command line requests. Raises UsageError, CommandError and the exceptions of a box."""
     if parsed.kind == "stdin":
         raise UsageError("learn runs a program several times: want a script, -c CODE or -m MODULE")
     programs = [program_of(each) for each in argument_sets(parsed)]
@@ -92,7 +92,7 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def check_output(path: str | None) -> None:
-    """Raises CommandError where nothing could be written: better than after all questions."""
+    """Raises CommandError if no file can be written there. It is called before all questions."""
     if path is None:
         return
     folder = os.path.dirname(os.path.abspath(path))
@@ -116,7 +116,7 @@ def first_policy(parsed: Parsed) -> Policy:
 
 
 def with_value(variable: str) -> str:
-    """Returns NAME=VALUE: a NAME alone gets the value that it has here. Raises UsageError where it has none."""
+    """Returns NAME=VALUE: a NAME alone gets its value from this environment. Raises UsageError if it has none."""
     if "=" in variable:
         return variable
     if variable not in os.environ:
@@ -144,7 +144,7 @@ def argument_sets(parsed: Parsed) -> list[Parsed]:
 
 
 def standard_input(parsed: Parsed) -> bytes:
-    """Reads what each run gets as standard input. Raises CommandError."""
+    """Reads the standard input for each run. Raises CommandError."""
     name = parsed.text("input")
     if name is None:
         return b""
@@ -170,7 +170,7 @@ def one_of(flag: str, word: str) -> Writes:
 
 
 def rounds(text: str | None) -> int:
-    """Returns how many runs there may be. Raises UsageError."""
+    """Returns the most runs. Raises UsageError."""
     if text is None:
         return 100
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 1000:
@@ -179,7 +179,7 @@ def rounds(text: str | None) -> int:
 
 
 def sandboxes(parsed: Parsed) -> Callable[..., Sandbox]:
-    """Returns what makes a sandbox for a policy, with the interpreter and the packages of the command line."""
+    """Returns a function that makes a sandbox for a policy, with the command line's interpreter and packages."""
     guest, library = parsed.text("guest"), parsed.text("guest_library")
     packages = chosen_packages(parsed.texts("packages"), guest, library)
     return functools.partial(Sandbox, guest=guest, guest_library=library, packages=packages)
@@ -190,7 +190,7 @@ def sandboxes(parsed: Parsed) -> Callable[..., Sandbox]:
 
 @attrs.define(kw_only=True, eq=False)
 class ObservedBoxes:
-    """Runs programs in boxes, each observed. What an empty program asks for is left out of what is observed."""
+    """Runs programs in boxes, and observes each. Requests that an empty program also makes are left out."""
 
     programs: Sequence[Program]
     stdin: bytes
@@ -206,7 +206,7 @@ class ObservedBoxes:
 
     def _run(self, policy: Policy, program: Program) -> LearnedRun:
         observed = Observed()
-        with self.sandbox(policy, interceptors=[lambda _: None], audit=observed.add) as box:  # for calls with paths
+        with self.sandbox(policy, interceptors=[lambda _: None], audit=observed.add) as box:  # so calls have paths
             return LearnedRun(box.run_program(program, stdin=self.stdin), observed)
 
 
@@ -215,19 +215,19 @@ class ObservedBoxes:
 
 @attrs.define
 class Answers:
-    """What is allowed without a question: what --allow names. allowed: paths without links."""
+    """Allows without a question the paths of --allow. allowed: these paths without links."""
 
     allowed: tuple[str, ...] = ()
 
     def is_allowed(self, proposal: Proposal) -> bool:
-        """Whether --allow names what it shows, or a folder that has it."""
+        """Whether --allow names the file or folder that a proposal shows, or a folder that contains it."""
         source = proposal.source
         return bool(source) and any(source == path or source.startswith(f"{path}/") for path in self.allowed)
 
 
 @attrs.define
 class AcceptAll(Answers):
-    """Lets in everything but what may be secret, and what changes the host."""
+    """Allows all proposals, except those that may be secret or change the host."""
 
     def __call__(self, proposal: Proposal) -> bool:
         """Returns whether it is allowed."""
@@ -271,7 +271,7 @@ class Questions(Answers):
     @staticmethod
     def _answer(question: str) -> str:
         with contextlib.suppress(OSError, ValueError, termios.error):
-            termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before a question is no answer to it
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)  # input before the question is no answer
         print(question, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
@@ -281,7 +281,7 @@ class Questions(Answers):
 
 
 def details(proposal: Proposal) -> list[str]:
-    """Returns what a question tells besides the change itself."""
+    """Returns the lines of a question after the change itself."""
     why = f"wanted by {proposal.wanted_by()}"
     if proposal.calls and proposal.why:
         why += f": {proposal.why}"
@@ -309,7 +309,7 @@ def head(learned: Learned, parsed: Parsed) -> list[str]:
 
 
 def write(text: str, learned: Learned, parsed: Parsed) -> None:
-    """Writes the policy, or all that was learned as JSON, and a summary. Raises CommandError."""
+    """Writes the policy, or the whole result as JSON, and a summary. Raises CommandError."""
     output = json.dumps(as_json(learned, text), indent=2) + "\n" if parsed.flag("json") else text
     path = parsed.text("output")
     if path is not None:
@@ -325,7 +325,7 @@ def write(text: str, learned: Learned, parsed: Parsed) -> None:
 
 
 def print_policy(output: str) -> None:
-    """Prints a policy: for a terminal as harmless text, otherwise as UTF-8, which TOML always is."""
+    """Prints a policy: as harmless text on a terminal, otherwise as UTF-8, the encoding of TOML."""
     if _is_terminal(sys.stdout):
         sys.stdout.write(harmless_lines(output))
     else:
@@ -335,7 +335,7 @@ def print_policy(output: str) -> None:
 
 
 def summary(learned: Learned) -> list[str]:
-    """Returns in words what was learned, line by line."""
+    """Returns the result in words, line by line."""
     lines = [f"let in: {each.described()}" for each in learned.lines]
     lines += [f"not let in: {each.described()}{_why_alone(each)}" for each in learned.declined]
     lines += [f"not needed, and left out: {each.described()}" for each in learned.dropped]
@@ -359,7 +359,7 @@ def _why_alone(proposal: Proposal) -> str:
 
 
 def as_json(learned: Learned, text: str) -> dict[str, Any]:
-    """Returns what was learned as JSON has it."""
+    """Returns the result as a JSON object."""
     return {
         "passes": learned.passes,
         "rounds": learned.rounds,
@@ -374,7 +374,7 @@ def as_json(learned: Learned, text: str) -> dict[str, Any]:
 
 
 def line_as_json(line: Proposal) -> dict[str, Any]:
-    """Returns one proposal as JSON has it."""
+    """Returns one proposal as a JSON object."""
     mount = line.mount
     return {
         "told": line.described(),

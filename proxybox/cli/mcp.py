@@ -8,7 +8,7 @@ from proxybox.cli.failures import CommandError
 
 
 def mcp(parsed: Parsed) -> int:
-    """Serves until the client goes away."""
+    """Serves until the client closes standard input."""
     policy = choose_policy(parsed)
     try:
         from proxybox.aio.sandbox import AsyncSandbox
@@ -17,6 +17,6 @@ def mcp(parsed: Parsed) -> int:
         raise CommandError(str(error)) from None
     guest, library = parsed.text("guest"), parsed.text("guest_library")
     packages = chosen_packages(parsed.texts("packages"), guest, library)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that waits for the client could not be told to end
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the thread that waits for the client cannot be ended in another way
     local.serve(AsyncSandbox(policy, guest=guest, guest_library=library, packages=packages))
     return 0

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what completes the values of options, in the shells that click knows."""
+"""Options that several commands share, and functions that complete their values, in the shells that click knows."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from proxybox.cli.arguments import Option
 
 
 def completers() -> dict[str, Callable[[click.Context, click.Parameter, str], list[CompletionItem]]]:
-    """What completes the value of an option, by its metavar. Other values are texts of the user's own."""
+    """Returns the functions that complete an option's value, by its metavar. Other values have no completion."""
     return {
         "NAME|FILE": complete_policy, "KEY=VALUE": complete_setting, "FAMILY": complete_family, "MODE": complete_writes,
         **dict.fromkeys(("FILE", "DIR", "PATH", "GUEST", "KEY"), complete_file),
@@ -17,7 +17,7 @@ def completers() -> dict[str, Callable[[click.Context, click.Parameter, str], li
 
 
 def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The presets that begin with `text`, and files."""
+    """Returns the presets that begin with `text`, and files."""
     from proxybox.policies import PRESETS
 
     names = [CompletionItem(name) for name in PRESETS if name.startswith(text)]
@@ -25,19 +25,19 @@ def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[Co
 
 
 def complete_writes(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The ways of writing that begin with `text`."""
+    """Returns the ways of writing that begin with `text`."""
     return [CompletionItem(name) for name in ("memory", "overlay", "rw") if name.startswith(text)]
 
 
 def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The families of calls that begin with `text`."""
+    """Returns the families of calls that begin with `text`."""
     from proxybox.cli.trace import known_families
 
     return [CompletionItem(name) for name in sorted(known_families()) if name.startswith(text)]
 
 
 def complete_setting(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The keys of a policy that begin with `text`; after "=", the words that the key takes."""
+    """Returns the keys of a policy that begin with `text`; after "=", the words that the key allows."""
     from proxybox.policies.keys import keys
 
     name, equals, value = text.partition("=")

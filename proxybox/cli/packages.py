@@ -1,4 +1,4 @@
-"""`proxybox packages`: what is installed for boxes, and how it is removed."""
+"""`proxybox packages`: lists, compiles and removes the packages that are installed for boxes."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def show(*, as_json: bool) -> int:
-    """Prints what is in the cache."""
+    """Prints the packages in the cache."""
     from proxybox.packages.cache import cached
 
     _print_packages(
@@ -43,7 +43,7 @@ def compile_packages(path: Path, guest: str | None) -> int:
 
 
 def prune(older_than: str, *, as_json: bool) -> int:
-    """Removes what was not used for some time, and prints it."""
+    """Removes packages that were not used for some time, and prints them."""
     from proxybox.packages import cache
 
     try:

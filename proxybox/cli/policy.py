@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def list_presets(*, as_json: bool) -> int:
-    """Prints the presets and what each is for."""
+    """Prints the presets and the purpose of each."""
     if as_json:
         print(json.dumps(dict(PRESETS), indent=2))
         return 0
@@ -42,7 +42,7 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
 
 
 def minimise(name: str, records: Sequence[Path], settings: Sequence[str], *, as_json: bool) -> int:
-    """Prints a policy without what recorded runs never used; what that was goes to stderr."""
+    """Prints a policy without the parts that recorded runs never used; these parts are printed on stderr."""
     from proxybox.policies.dumping import to_dict, to_toml
     from proxybox.records.minimising import minimised
 
@@ -65,7 +65,7 @@ def minimise(name: str, records: Sequence[Path], settings: Sequence[str], *, as_
 
 
 def check(files: Sequence[Path], *, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
-    """Prints every fault of every file; returns 0 when there is none, else 125."""
+    """Prints every fault of every file; returns 0 when there is none, otherwise 125."""
     from proxybox.controller import find_guest
 
     folders = chosen_packages(packages, guest)
@@ -86,7 +86,7 @@ def check(files: Sequence[Path], *, guest: str | None, packages: Sequence[str], 
 def faults(path: str, guest: "Guest | None" = None) -> list[dict[str, Any]]:
     """Returns the faults of one policy file, each with its text and its parts.
 
-    guest: the interpreter that has to have the modules of `preload`; None for any.
+    guest: the interpreter that must have the modules of `preload`; None to check no modules.
     """
     try:
         policy = policy_file(path)
@@ -101,7 +101,7 @@ def faults(path: str, guest: "Guest | None" = None) -> list[dict[str, Any]]:
 
 
 def missing_sources(policy: Policy, path: str) -> list[Problem]:
-    """Returns a problem for each mount that cannot be made here: a policy is valid without its source, a run is not."""
+    """Returns a problem for each mount that cannot be made here. Such a policy is valid, but no run can use it here."""
     from proxybox.controller.vfs.host.boundary import why_no_mount
 
     return [

@@ -45,7 +45,7 @@ def policy_group() -> None:
 @policy_group.command("list")
 @json_flag
 def policy_list(as_json: bool) -> int:
-    """List the presets, and what each is for."""
+    """List the presets, and the purpose of each."""
     from proxybox.cli import policy
 
     return policy.list_presets(as_json=as_json)
@@ -56,7 +56,7 @@ def policy_list(as_json: bool) -> int:
 @set_option
 @json_flag
 def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
-    """Print a policy as TOML, to begin one of your own with."""
+    """Print a policy as TOML, as a beginning for your own policy."""
     from proxybox.cli import policy as work
 
     return work.show(policy, settings, as_json=as_json)
@@ -68,10 +68,10 @@ def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
 @set_option
 @json_flag
 def policy_minimise(policy: str, records: tuple[Path, ...], settings: tuple[str, ...], as_json: bool) -> int:
-    """Print a policy without what recorded runs (run --record) never used, as TOML.
+    """Print a policy as TOML, without the parts that recorded runs (run --record) never used.
 
-    Mounts that no run has reached are taken away, folders that were only read become read-only, and limits that are
-    far above what was used become lower. What was taken away is printed on stderr.
+    Mounts that no run has reached are removed, folders that were only read become read-only, and limits that are far
+    above the use become lower. Removed parts are printed on stderr.
     """
     from proxybox.cli import policy as work
 
@@ -84,7 +84,7 @@ def policy_minimise(policy: str, records: tuple[Path, ...], settings: tuple[str,
 @packages_option
 @json_flag
 def policy_check(files: tuple[Path, ...], **options: Any) -> int:
-    """Check policy files, and print every fault with its key and what is allowed.
+    """Check policy files, and print every fault with its key and the allowed values.
 
     With --guest or --packages, check also whether this interpreter, with these packages, has the modules of `preload`.
     """

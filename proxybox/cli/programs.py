@@ -110,7 +110,7 @@ Exit status: 0 when all have run, whatever came of them, or
 
 
 class ProgramCommand(click.Command):
-    """A command that takes a program, as python does: what follows the program are the program's own arguments."""
+    """A command that takes a program, as python does: the words after the program are its own arguments."""
 
     table: Sequence[Option] = ()
 
@@ -168,7 +168,7 @@ def _that_are_set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _work_of(name: str) -> Callable[[Parsed], int]:
-    """Returns the function that does the work of a command: that of its name, in the file of its name."""
+    """Returns the function for a command: it has the command's name, and is in the file of this name."""
 
     def work(parsed: Parsed) -> int:
         done: int = getattr(importlib.import_module(f"proxybox.cli.{name}"), name)(parsed)

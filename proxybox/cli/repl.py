@@ -49,7 +49,7 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
     guest, library = parsed.text("guest"), parsed.text("guest_library")
     packages = chosen_packages(parsed.texts("packages"), guest, library)
     record = parsed.text("record")
-    if record is not None:  # a session that is recorded cannot be copied
+    if record is not None:  # a recorded session cannot be copied
         policy = evolve(policy, session={"branches": 0})
     with Sandbox(policy, guest=guest, guest_library=library, packages=packages, record=record) as sandbox:
 
@@ -67,10 +67,10 @@ def at_prompt(
     policy: "Policy", start: "Callable[[], Session]", text: str, shells: "list[Shell]", *, vi: bool,
     keeps_history: bool,
 ) -> int:  # fmt: skip
-    """Sits at the prompt until the person leaves, and returns the exit status.
+    """Runs the prompt until the person leaves, and returns the exit status.
 
-    start: makes the session, and another one after it has ended. text: what stands above the first prompt. shells: is
-    given the shell.
+    start: makes the session, and another one after it has ended. text: the text above the first prompt. shells: the
+    shell is added to this list.
     """
     first = Early(start)
     try:
@@ -98,7 +98,7 @@ def at_prompt(
 
 
 def has_own_prompt(parsed: Parsed) -> bool:
-    """Whether the guest's own prompt is used, because it can have no session. Raises SandboxStartError."""
+    """Whether the guest's own prompt is used, because this guest can have no session. Raises SandboxStartError."""
     from proxybox.controller import find_guest
 
     return find_guest(parsed.text("guest"), parsed.text("guest_library")).lacks_bootstrap != ""
@@ -125,7 +125,7 @@ class Early:
         self._thread.join()
 
     def get(self) -> "Session":
-        """Returns the session at the first call, and a new one at each later call. Raises the error of making it."""
+        """Returns the session at the first call, and a new one at each later call. Raises the error of its start."""
         self.wait()
         error, self._error = self._error, None
         if error is not None:
@@ -135,7 +135,7 @@ class Early:
 
 @contextlib.contextmanager
 def swift_turns() -> Iterator[None]:
-    """Gives the thread that serves the starting guest the interpreter lock soon after each of its system calls."""
+    """Shortens thread switches, so that the thread that serves the starting guest soon gets the interpreter lock."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-5)
     try:

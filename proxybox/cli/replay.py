@@ -26,7 +26,7 @@ def replay(
     until: int | None = None, at_call: int | None = None, speed: float | None = None, timeout: str | None = None,
     vi: bool = False, no_history: bool = False,
 ) -> int:  # fmt: skip
-    """Replays a record, and says what came of it. Returns the exit status."""
+    """Replays a record, and prints the result. Returns the exit status."""
     silent = quiet or as_json
     stop = None if at_call is None else CallInspector(vi=vi, keeps_history=not no_history)
     try:
@@ -63,9 +63,9 @@ def replay(
 
 
 class CallInspector:
-    """Looks into the program at one call, with what a person types, or with the source on standard input.
+    """Inspects the program at one call, with a prompt, or with source from standard input.
 
-    status: the exit status of that; None before it.
+    status: the exit status of this; None before it.
     """
 
     def __init__(self, *, vi: bool, keeps_history: bool) -> None:
@@ -73,7 +73,7 @@ class CallInspector:
         self.status: int | None = None
 
     def __call__(self, call: ReplayedCall) -> None:
-        """Looks into the program."""
+        """Inspects the program."""
         policy = preset("repl")
         is_prompt = sys.stdin is not None and sys.stdin.isatty()
         text = harmless_lines("\n".join(where(call)))
@@ -99,7 +99,7 @@ def _writer(number: int) -> Callable[[str], object]:
 
 
 def where(call: ReplayedCall) -> list[str]:
-    """Returns in words where a program stands."""
+    """Returns in words the call and the stack of a program."""
     stack = call.stack()
     lines = [f"proxybox: call {call.number:,}, thread {call.asked.thread}: {as_call(call.asked)}"]
     lines += [on_one_line(f"  {'in' if not k else 'from'} {each.file}:{each.line or '?'}, {each.function}")

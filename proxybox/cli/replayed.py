@@ -1,4 +1,4 @@
-"""What came of a replay: in words, and as JSON has it."""
+"""The result of a replay, in words and as JSON."""
 
 import sys
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from proxybox.terminal import strace
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.text import Paint
 
-#: Bytes that are shown before and behind the first difference of two arguments; characters of other values.
+#: How many bytes are shown before and after the first difference of two arguments; the most characters of other values.
 _BEFORE, _BEHIND, _MOST_TEXT = 12, 28, 100
 
 
 def print_replay(done: Replay) -> None:
-    """Says on stderr what came of a replay."""
+    """Prints the result of a replay on stderr."""
     lines = harmless_lines("\n".join(in_words(done, Paint(sys.stderr))))
     sys.stderr.write(f"{streams.line_break()}{lines}\n")
 
 
 def in_words(done: Replay, paint: Paint) -> list[str]:
-    """Returns in words what came of a replay, line by line."""
+    """Returns the result of a replay in words, line by line."""
     if done.divergence is not None:
         inexact = done.inexact
         said = "" if inexact is None else f"the record says that it is inexact from call {inexact.call:,} on"
@@ -59,7 +59,7 @@ def parting(parted: Divergence, paint: Paint) -> list[str]:
 def unlike(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
     """Returns the arguments in which two requests of a call differ, each with both values, line by line.
 
-    Of bytes a part is shown: what a call passes may be long, and may differ far behind its beginning.
+    Of bytes, only the part around the first difference is shown, because they may be long.
     """
     return [
         on_one_line(f"{name}: {_part(expected.get(name), got.get(name))}")
@@ -90,7 +90,7 @@ def as_call(asked: RequestText) -> str:
 
 
 def as_data(done: Replay) -> dict[str, Any]:
-    """Returns what came of a replay as JSON has it."""
+    """Returns the result of a replay as a JSON object."""
     parted = done.divergence
     return {
         "ok": done.ok,

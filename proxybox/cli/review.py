@@ -1,4 +1,4 @@
-"""`proxybox review`: the reviews that wait, and what is written of one of them."""
+"""`proxybox review`: lists the waiting reviews, and writes or discards the changes of one of them."""
 
 import os
 import time
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str | None, as_json: bool) -> int:
-    """Lists the reviews that wait, or shows, commits or discards one of them; returns the exit status."""
+    """Lists the waiting reviews, or shows, commits or discards one of them; returns the exit status."""
     from proxybox.review import pending
 
     try:
@@ -29,7 +29,7 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
             from proxybox.controller.statefolder import make_ours_alone
             from proxybox.review.page import page_of
 
-            # It shows what files hold that not everybody may read.
+            # The page has contents of files that not everybody may read.
             fd = os.open(page, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
             try:
                 make_ours_alone(fd)
@@ -77,7 +77,7 @@ def _list(*, as_json: bool) -> None:
 
 
 def _accept(review: "Review", words: Sequence[str]) -> None:
-    """Accepts what --accept names. Raises UsageError, and ReviewRefused."""
+    """Accepts the changes that --accept names. Raises UsageError, CommandError and ReviewRefused."""
     if "all" in words:
         refused = review.accept_all()
         if refused:
@@ -93,5 +93,5 @@ def _accept(review: "Review", words: Sequence[str]) -> None:
             chosen[int(number)] = None
         elif hunks is not None:
             hunks.add(int(hunk))
-    for each, some in sorted(chosen.items()):  # deletions come first, as those that need them expect
+    for each, some in sorted(chosen.items()):  # deletions come first, because other changes may need them
         review.accept(each, some)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(parsed: Parsed) -> int:
     """Runs the program that a command line names and returns the exit status.
 
-    With --json the program's output is not written as it comes, but is part of the result that is printed.
+    With --json the program's output is not written during the run, but is a part of the printed result.
     """
     as_json = parsed.flag("json")
     try:
@@ -48,7 +48,7 @@ def run(parsed: Parsed) -> int:
 
 
 def replayed(parsed: Parsed, result: "Result") -> "Replay | None":
-    """Replays the record of a run, where --check asks for that. Raises RecordError where it cannot be replayed."""
+    """Replays the record of a run if --check requests it. Raises RecordError if it cannot be replayed."""
     if not parsed.flag("check") or result.record is None:
         return None
     from proxybox.records.replaying import replay
@@ -59,14 +59,14 @@ def replayed(parsed: Parsed, result: "Result") -> "Replay | None":
 
 
 def reviewed(result: "Result") -> int:
-    """Asks what to write of the run's changes. Returns its exit status, or 125 if what was accepted is not written."""
+    """Asks which changes to write. Returns the run's exit status, or 125 if accepted changes are not written."""
     from proxybox.cli.asking import review_changes
 
     try:
         review_changes(result)
     except KeyboardInterrupt:
         return interrupted()
-    except ModuleNotFoundError:  # the command says which package is missing
+    except ModuleNotFoundError:  # the caller prints which package is missing
         raise
     except Exception as error:
         return print_failure(error)
@@ -74,7 +74,7 @@ def reviewed(result: "Result") -> int:
 
 
 def check_record(parsed: Parsed) -> None:
-    """Raises UsageError or CommandError where a record shall be signed or replayed and cannot be."""
+    """Raises UsageError or CommandError if --sign or --check cannot work."""
     has_record = parsed.text("record") is not None
     if parsed.flag("check") and not has_record:
         raise UsageError("--check replays a record: name one with --record")
@@ -86,14 +86,14 @@ def check_record(parsed: Parsed) -> None:
 
 
 def sign_record(parsed: Parsed, result: "Result") -> None:
-    """Signs the record of a run, where --sign names a key."""
+    """Signs the record of a run if --sign names a key."""
     key = parsed.text("sign")
     if key is not None and result.record is not None and not result.record_fault:
         signing().sign(result.record, key, result.record_digest)
 
 
 def signing() -> Any:
-    """Returns the module for signatures. Raises CommandError where its extra is not installed."""
+    """Returns the module for signatures. Raises CommandError if its extra is not installed."""
     try:
         from proxybox.records import signing
     except ImportError as error:
@@ -132,7 +132,7 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
 class CtrlC:
     """Sends Ctrl-C to the program, as python does; a second one within two seconds ends the box.
 
-    `attach` begins this when there is a sandbox; before, Ctrl-C ends the command.
+    `attach` begins this when the sandbox exists; before that, Ctrl-C ends the command.
     """
 
     def __init__(self) -> None:
@@ -209,7 +209,7 @@ def print_failure(error: Exception) -> int:
 
 
 def interrupted() -> int:
-    """Ends as python ends at Ctrl-C: by the signal itself, so that a loop in a shell ends too."""
+    """Ends like python at Ctrl-C: by the signal itself, so that a loop in a shell ends too."""
     import signal
 
     try:
@@ -221,7 +221,7 @@ def interrupted() -> int:
 
 
 def print_json(result: "Result", checked: "Replay | None" = None) -> None:
-    """Prints the result as one JSON object on stdout, with what came of the replay of its record."""
+    """Prints the result as one JSON object on stdout, with the result of a replay of its record."""
     import json
 
     body = result.to_dict()
@@ -234,7 +234,7 @@ def print_json(result: "Result", checked: "Replay | None" = None) -> None:
 
 
 def print_outcome(result: "Result", *, verbose: bool) -> None:
-    """Says on stderr how the run ended if proxybox ended it, and what may help; with `verbose`, a summary too."""
+    """Prints on stderr how the run ended if proxybox ended it, and advice; with `verbose`, a summary too."""
     lines = [f"proxybox: {each}" for each in result.explanations]
     if result.record_fault:
         lines.append(f"proxybox: the record is not complete: {result.record_fault}")
@@ -265,5 +265,5 @@ def summary(result: "Result") -> list[str]:
 
 
 def often(count: int) -> str:
-    """Returns how many times, if it was more than once."""
+    """Returns the number of times in words; "" for one."""
     return f", {count} times" if count > 1 else ""

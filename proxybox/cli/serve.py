@@ -1,4 +1,4 @@
-"""`proxybox serve`: runs the service, and keeps its keys."""
+"""`proxybox serve`: runs the service, and manages its keys."""
 
 import json
 import sys
@@ -57,7 +57,7 @@ def _config(path: Path | None, changes: dict[str, Any]) -> "ServiceConfig":
 
 
 def _named_policy(text: str) -> tuple[str, Any]:
-    """The policy of [NAME=]PRESET|FILE. Without a name it has that of the preset, or the file's without .toml."""
+    """Returns name and policy of [NAME=]PRESET|FILE. The default name is that of the preset, or of the file."""
     name, equals, meant = text.partition("=")
     if not equals:
         name, meant = Path(text).stem, text
@@ -73,7 +73,7 @@ def add_key(
     *, name: str, policies: Sequence[str], concurrency: int | None, scope: str, expires: str | None,
     config: Path | None, data: str | None, keys: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Makes a key and prints it on stdout, alone, so that it can be piped to where it belongs."""
+    """Makes a key and prints only the key on stdout, so that it can be piped."""
     key_store = _keys(config, data, keys)
     until = None if expires is None else _end_of(expires)
     key = key_store.add(name, policies=tuple(policies) or None, concurrency=concurrency, scope=scope, expires=until)
@@ -82,7 +82,7 @@ def add_key(
 
 
 def rotate_key(*, name: str, grace: str, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
-    """Gives a key another secret, and prints the key on stdout, alone."""
+    """Gives a key another secret, and prints only the key on stdout."""
     key_store = _keys(config, data, keys, have_to_exist=True)
     key, known = key_store.rotate(name, grace=_duration(grace, "--grace"))
     _show(key, known.name, key_store, as_json=as_json, former_expires=known.former_expires)
@@ -122,7 +122,7 @@ def revoke_key(*, name: str, config: Path | None, data: str | None, keys: str | 
 
 
 def _keys(config: Path | None, data: str | None, keys: str | None, *, have_to_exist: bool = False) -> "Keys":
-    """The keys of a service. have_to_exist: whether a place that was named has to be there."""
+    """Returns the keys of a service. have_to_exist: whether a named file or folder must exist."""
     from proxybox.serve.keys import Keys
 
     changes = {key: value for key, value in (("data", data), ("keys", keys)) if value is not None}
@@ -136,7 +136,7 @@ def _keys(config: Path | None, data: str | None, keys: str | None, *, have_to_ex
 
 
 def _end_of(text: str) -> float:
-    """When a key expires: after a duration, or when a day in UTC begins."""
+    """Returns when a key expires: after a duration, or at the beginning of a day in UTC."""
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
     except ValueError:

@@ -51,10 +51,10 @@ keys_option = click.option("--keys", metavar="FILE", help="Store the keys in thi
 @click.option("--check", is_flag=True, help="Start the service, test it, print the outcome, and end.")
 @click.pass_context
 def serve_group(context: click.Context, /, **options: Any) -> int | None:
-    """Serve boxes over HTTP: runs, sessions, and the protocols of others.
+    """Serve boxes over HTTP: runs, sessions, and protocols of other projects.
 
-    It tests its own boxes before it serves. On loopback no key is needed before one was made; elsewhere
-    requests bring one of `proxybox serve keys`. SIGTERM lets what runs come to its end.
+    It tests its own boxes before it serves. On loopback, no key is needed until a key is made; elsewhere, requests need
+    a key of `proxybox serve keys`. After SIGTERM, running programs can finish.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def keys_group() -> None:
 
     Only a hash of each key is stored, so a key is shown once, when it is made. A key that is
     revoked is refused from then on. A service that is running ends the programs of that key.
-    Once there was a key, the service asks for one for good.
+    After the first key was made, the service always requires a key.
 
     \b
     Examples:
@@ -108,7 +108,7 @@ def keys_group() -> None:
 @keys_option
 @json_flag
 def keys_add(**options: Any) -> int:
-    """Make a key, and show it: this once."""
+    """Make a key, and show it. It is not shown again."""
     from proxybox.cli import serve
 
     return serve.add_key(**options)
@@ -120,7 +120,7 @@ def keys_add(**options: Any) -> int:
 @keys_option
 @json_flag
 def keys_list(**options: Any) -> int:
-    """The keys that there are, and those that were revoked."""
+    """List the keys, including revoked ones."""
     from proxybox.cli import serve
 
     return serve.list_keys(**options)
@@ -136,10 +136,10 @@ def keys_list(**options: Any) -> int:
 @keys_option
 @json_flag
 def keys_rotate(**options: Any) -> int:
-    """Give a key another secret, and show it: this once.
+    """Give a key another secret, and show it. It is not shown again.
 
-    The key stays the same one, with its sessions, files and limits. Both secrets are good for the time
-    of --grace. Programs that were started with the former secret are ended then; with --grace 0, at once.
+    The key keeps its sessions, files and limits. Both secrets are valid for the time of --grace. After that, programs
+    that were started with the former secret are ended; with --grace 0, this is at once.
     """
     from proxybox.cli import serve
 

@@ -1,7 +1,7 @@
 """The streams of this process: the program's output, written at once and without Python's buffers, and our own output.
 
 Output to a terminal is made harmless first, unless the policy says raw. When a stream cannot be written, the command
-says so in one line; it says nothing when the stream has no reader any more.
+prints one line about it, but nothing when the stream has no reader any more.
 """
 
 import io
@@ -58,8 +58,8 @@ def secure() -> None:
     """Prepares the standard streams when a process starts.
 
     Descriptors 0 to 2 that are closed are opened to /dev/null, so that no other file gets their number. An output that
-    cannot be written raises CannotWrite. Writing to a standard output that was closed still fails (EBADF); what is
-    written to a standard error that was closed is discarded.
+    cannot be written raises CannotWrite. Writing to a standard output that was closed still fails (EBADF); data for a
+    standard error that was closed is discarded.
     """
     for fd in (0, 1, 2):
         try:
@@ -75,7 +75,7 @@ def secure() -> None:
 
 
 def forget(*fds: int) -> None:
-    """Redirects descriptors to /dev/null, so that Python does not complain about unwritten buffers when it exits."""
+    """Redirects descriptors to /dev/null, so that Python prints no error about unwritten buffers at its exit."""
     for fd in fds:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, fd)
@@ -127,10 +127,10 @@ def _place(fd: int) -> tuple[int, int]:
 
 
 def line_break() -> str:
-    """Returns what ends a line of the program's before a message on standard error; "" where none was begun."""
+    """Returns the line break before a message on standard error; "" if the program's last line there is finished."""
     return "" if _last.pop(_place(2), b"\n") == b"\n" else "\n"
 
 
 def standard_input() -> Any:
-    """Returns what the program reads as its standard input: that of this process, or None when it is closed."""
+    """Returns the standard input for the program: that of this process, or None when it is closed."""
     return None if sys.stdin is None else getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)

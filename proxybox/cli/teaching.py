@@ -32,14 +32,14 @@ Exit status: 0, or
 
 
 def complete_course(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Folders, and the commands about courses where they may stand."""
+    """Returns folders, and the commands about courses if a command is possible there."""
     own = context.command.commands if isinstance(context.command, click.Group) else {}
     names = [CompletionItem(name, help=own[name].get_short_help_str()) for name in own if name.startswith(text)]
     return [CompletionItem(text, type="dir"), *names]
 
 
 def complete_exercise(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The exercises that come with proxybox, and folders."""
+    """Returns the exercises that come with proxybox, and folders."""
     from proxybox.teach.checking import shipped_exercises
 
     names = [CompletionItem(name) for name in shipped_exercises() if name.startswith(text)]
@@ -47,17 +47,17 @@ def complete_exercise(_: click.Context, __: click.Parameter, text: str) -> list[
 
 
 def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """The formats of grades."""
+    """Returns the formats of grades."""
     from proxybox.teach.writers import WRITERS
 
     return [CompletionItem(name, help=each.description) for name, each in WRITERS.items() if name.startswith(text)]
 
 
 class FormatOption(click.Option):
-    """--format, whose help names the formats: they are imported when somebody reads it."""
+    """The option --format, whose help names the formats; they are imported only for the help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """What `--help` and the manual page say of it."""
+        """Returns its row in `--help` and in the manual page."""
         from proxybox.teach.writers import WRITERS
 
         flags, text = super().get_help_record(ctx) or ("", "")
@@ -100,7 +100,7 @@ def grade(**options: Any) -> int:
 
 @click.group("exercise")
 def exercise_group() -> None:
-    """Exercises: make one, and check that it does what it is for.
+    """Make exercises, and check that their tests are right.
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def exercise_list(as_json: bool) -> int:
 @click.option("--from", "source", metavar="NAME", shell_complete=complete_exercise,
               help="Copy this exercise, which comes with proxybox.")  # fmt: skip
 def exercise_new(folder: Path, source: str | None) -> int:
-    """Make a folder with a small exercise that is whole: text, starter, tests, a model solution and two wrong ones."""
+    """Make a folder with a small complete exercise: text, starter, tests, a model solution and two wrong ones."""
     from proxybox.cli import exercise
 
     return exercise.new(folder, source)
@@ -196,20 +196,20 @@ Exit status: 0 when it was ended, or
 
 
 class CourseArgument(click.Argument):
-    """An argument of a group that the usage of the group's commands does not have."""
+    """An argument of a group that is not shown in the usage of the group's commands."""
 
     def get_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """What stands of it in a usage, and in the names of commands."""
+        """Returns its part of a usage, and of the names of commands: nothing."""
         return []
 
 
 class CourseGroup(click.Group):
-    """A group that is a command with an argument, too, unless its first word is the name of one of its commands."""
+    """A group that is also a command with an argument, unless its first word names one of its commands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parses the words after its name."""
         if args and args[0] in self.commands:
-            return super().parse_args(ctx, ["", *args])  # the argument is not given
+            return super().parse_args(ctx, ["", *args])  # an empty argument
         ctx.allow_interspersed_args = True
         rest = click.Command.parse_args(self, ctx, args)
         if rest and not ctx.resilient_parsing:
@@ -270,7 +270,7 @@ def classroom_group(context: click.Context, /, **options: Any) -> int | None:
 @click.argument("folder", type=Path)
 @click.option("--example", is_flag=True, help="Copy the course that comes with proxybox.")
 def classroom_new(folder: Path, example: bool) -> int:
-    """Make a folder with a small course that is whole: settings, a syllabus, and two exercises."""
+    """Make a folder with a small complete course: settings, a syllabus, and two exercises."""
     from proxybox.cli import classroom
 
     return classroom.new(folder, example=example)
@@ -299,9 +299,9 @@ def classroom_check(courses: Sequence[str], **options: Any) -> int:
 @packages_option
 @json_flag
 def classroom_regrade(course: str | None, **options: Any) -> int:
-    """Grade again what was handed in: of each student the latest for each exercise.
+    """Grade submissions again: each student's latest one for each exercise.
 
-    A classroom that is open does it; otherwise this command does. Students see their former grade, too.
+    An open classroom does this itself; otherwise this command does it. Students also see their former grade.
     The exit status is 0 when all was graded, 1 when something could not be.
     """
     from proxybox.cli import classroom

@@ -20,9 +20,9 @@ from proxybox.terminal.tables import Cell, table
 from proxybox.terminal.text import Paint
 
 REFUSED: Final = ("denied", "unknown")
-#: Bytes of a buffer in a line of JSON. Paths are shorter; a guest can pass a megabyte in each call.
+#: The most bytes of a buffer in a line of JSON. Paths are shorter; a guest can pass a megabyte in each call.
 SHOWN_BYTES: Final = 4096
-#: Names that are counted. There are fewer calls, but unknown calls have four billion possible numbers.
+#: The most names that are counted. There are fewer calls, but unknown calls have four billion possible numbers.
 MOST_NAMES: Final = 1000
 COLOURS: Final = {"denied": "red", "answered": "magenta", "unknown": "blue"}
 
@@ -64,7 +64,7 @@ def trace_file(path: str | None) -> Iterator[TextIO]:
 
 
 def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
-    """Returns a filter for the calls that the options ask for. Raises UsageError for an unknown family."""
+    """Returns a filter for the calls that the options select. Raises UsageError for an unknown family."""
     families = frozenset(parsed.texts("family"))
     if unknown := families - known_families():
         raise UsageError(
@@ -90,7 +90,7 @@ def known_families() -> set[str]:
 
 
 def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Callable[[], None]]:
-    """Returns a function for each call, and one for the end, for the form that the options name."""
+    """Returns the function to call for each call, and the one for the end, for the form that the options name."""
     paint = Paint(out)
     if parsed.flag("summary"):
         counts = Summary()
@@ -129,7 +129,7 @@ def _text(data: bytes) -> str:
 
 
 class Summary:
-    """Calls, errors, refusals and time by name, as strace -c counts them. The first unknown calls count by number."""
+    """Calls, errors, refusals and time by name, as in strace -c. Only the first unknown calls are counted by number."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""`proxybox verify`: whether a record is whole, and who vouches for it."""
+"""`proxybox verify`: checks whether a record is complete, and who has signed it."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ EXIT_NOT_SO = 1
 
 
 def verify(record: Path, keys: tuple[str, ...], *, as_json: bool) -> int:
-    """Checks a record, and says what it tells. Returns the exit status."""
+    """Checks a record, and prints its content. Returns the exit status."""
     try:
         body, problems = checked(record, keys)
     except KeyboardInterrupt:
@@ -34,7 +34,7 @@ def verify(record: Path, keys: tuple[str, ...], *, as_json: bool) -> int:
 
 
 def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
-    """Returns what a record tells, and what is wrong with it."""
+    """Returns the content of a record, and its problems."""
     wanted = {key: signing().public_key_id(key) for key in keys}
     problems: list[str] = []
     with Record(path) as record:
@@ -58,7 +58,7 @@ def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str
 
 
 def in_words(body: dict[str, Any]) -> list[str]:
-    """Returns what a record tells, line by line."""
+    """Returns the content of a record in words, line by line."""
     ended = "" if body["status"] is None else f", {body['status']}, exit status {body['exit_code']}"
     lines = [
         f"{body['record']}: {body['guest']} {' '.join(body['argv'][1:])}",
@@ -75,7 +75,7 @@ def in_words(body: dict[str, Any]) -> list[str]:
 
 
 def _policy(body: dict[str, Any]) -> list[str]:
-    """Returns in words what a policy is, by what it has otherwise than the default one."""
+    """Returns a policy in words: its differences from the default one."""
     usual = set(_lines(to_dict(Policy())))
     other = [line for line in _lines(body) if line not in usual]
     return ["the default policy, but for:", *other] if other else ["the default policy"]

@@ -1,4 +1,4 @@
-"""Tells on standard error what is installed: lines, and a progress bar where that is a terminal."""
+"""Reports installations on standard error: with lines, and with a progress bar on a terminal."""
 
 import contextlib
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def watched() -> "Iterator[Watcher]":
-    """What installs packages tells it here."""
+    """Yields the Watcher for an installation of packages."""
     from proxybox.packages.watching import Watcher
 
     with shown_download() as show:

@@ -1,4 +1,4 @@
-"""The box of a kernel: its session, a new one when that has ended, and the interrupts."""
+"""The box of a kernel: its session, a new session after the old one has ended, and the interrupts."""
 
 import threading
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import attrs
 from proxybox import Policy, Sandbox, SandboxClosedError, SandboxStartError, Session, Terminal
 from proxybox.kernel.spec import KernelOptions
 
-#: Seconds for a cell under the default policy. A cell may compute for as long as a person may look at it: a person who
-#: does not want to wait interrupts it, and a forgotten cell ends. This time bounds the OS calls, too.
+#: Seconds for a cell under the default policy. This is as long as a person may wait for a cell: an impatient person
+#: interrupts it, and a forgotten cell ends. This time also limits the number of OS calls.
 _WALL_TIME, _CPU_TIME = 600.0, 300.0
-#: Bytes of memory under the default policy: a notebook keeps its tables, and each cell makes some more.
+#: Bytes of memory under the default policy: the tables of a notebook stay in memory, and each cell adds some.
 _MEMORY = 1 << 30
 #: Seconds that a cell has to end after a second interrupt.
 GRACE = 2.0
@@ -20,7 +20,7 @@ _NOTHING = KernelOptions()
 
 
 def default_policy() -> Policy:
-    """Returns the policy of a kernel for which none was chosen: the preset `default`, with more for a cell."""
+    """Returns the policy of a kernel without a chosen one: the preset `default`, with larger limits for a cell."""
     policy = Policy()
     return attrs.evolve(
         policy,
@@ -31,13 +31,12 @@ def default_policy() -> Policy:
 class KernelBox:
     """One session at a time. Only the thread that runs cells may use it, except for `interrupt` and `close`.
 
-    policy: the one that was chosen, or the default. read: a function that answers the program's reads, as for
-    `Terminal`.
+    policy: the chosen policy, or the default. read: a function that answers the program's reads, as for `Terminal`.
     """
 
     def __init__(self, policy: Policy, read: Callable[[int, bool], str], choice: KernelOptions = _NOTHING) -> None:
         self.policy = policy
-        # it has one session, rarely another: a zygote would not pay
+        # it has one session, rarely a second one: a zygote would cost more than it saves
         self._sandbox = Sandbox(
             policy, guest=choice.guest or None, packages=choice.packages, warm=False, record=choice.record or None
         )
@@ -59,7 +58,7 @@ class KernelBox:
             if self._session is not None:
                 self._session.close()
             self._session = self._sandbox.session(folder=self._folder, stdin=Terminal(self._read))
-            if self._closed:  # meanwhile, by another thread, which did not see the new session
+            if self._closed:  # another thread has closed the kernel meanwhile, and did not see the new session
                 self._session.close()
                 raise SandboxClosedError("the kernel ends")
         return self._session
@@ -77,7 +76,7 @@ class KernelBox:
             return "3"
 
     def run(self, call: Callable[[Session], Any]) -> Any:
-        """Calls the session, in such a way that the call can be interrupted."""
+        """Calls the session in a way that `interrupt` can interrupt."""
         session = self.session
         with self._lock:
             self._cell += 1
@@ -91,8 +90,8 @@ class KernelBox:
     def interrupt(self) -> None:
         """Raises KeyboardInterrupt in the cell that runs.
 
-        After the second time, a cell that still runs GRACE seconds later is ended with its box. Can be called from any
-        thread, and from signal handlers.
+        After a second interrupt, a cell that still runs GRACE seconds later is ended with its box. Can be called from
+        any thread, and from signal handlers.
         """
         session = self._session
         if session is None or not self._running:

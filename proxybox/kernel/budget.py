@@ -1,8 +1,8 @@
-"""What may be spent on one thing that a box shows: steps, of about a microsecond each.
+"""The work that may be spent on one object that a box displays, in steps of about a microsecond each.
 
-Whoever loops over what a box has sent takes steps, so that a thing that is full of small parts costs no more than
-seconds, whatever it is. A thing that nobody waits for any more is given up in the middle: the main thread of a kernel
-makes it, in which the cell runs, too.
+Each loop over data from a box takes steps, so that an object with very many small parts costs no more than seconds.
+Work that nobody waits for any more is stopped in the middle: it runs in the main thread of a kernel, which also runs
+the cells.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class StepBudget:
     is_stopped: Callable[[], bool] = lambda: False
 
     def take(self, count: int = 1) -> None:
-        """Takes steps. Raises Refused where they are not left."""
+        """Takes steps. Raises CannotShow when too few are left, or when the work was stopped."""
         self.left -= count
         if self.left < 0:
             raise CannotShow("it would take too long")
@@ -35,7 +35,7 @@ class StepBudget:
             raise CannotShow("interrupted")
 
     def harmless(self, text: str) -> str:
-        """Makes text harmless. Each character that is another one costs, and many that are the same little."""
+        """Makes text harmless. In text that is not ASCII, each distinct character costs a step, others cost little."""
         if len(text) <= _PIECE:
             self.take(_cost(text))
             return harmless(text)

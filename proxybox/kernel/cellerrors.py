@@ -1,4 +1,4 @@
-"""How a cell has ended, in the words of an error message.
+"""The error messages of cells.
 
 Names, values and tracebacks of the guest are made harmless before words of our own are put around them.
 """
@@ -31,11 +31,11 @@ NO_IPYTHON = (
 )
 #: Explanations, by the module that was not found.
 _NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WIDGETS, "IPython": NO_IPYTHON}
-#: Characters of a message, and of a traceback, that are looked at: a session sends no more of its own accord.
+#: Characters of a message, and of a traceback, that are read: an honest session sends no more.
 _MOST_TOLD = 1 << 16
 _NO_NAME = re.compile(r"cannot import name '\w+' from 'IPython(?:\.\w+)*'.*")
 _NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")
-#: The names of errors by how a cell has ended; what they mean is explained with the result.
+#: The names of errors, by the status of a cell; the explanations are in the result.
 _NAMES: Final = {
     Status.TIME_LIMIT: "TimeLimitExceeded",
     Status.MEMORY_LIMIT: "MemoryLimitExceeded",
@@ -65,12 +65,12 @@ class CellError:
         return cls(ename, evalue, (*lines, f"\x1b[31m{ename}\x1b[39m: {evalue}"))
 
     def content(self) -> dict[str, object]:
-        """Returns the content as a message has it."""
+        """Returns the content of the Jupyter message."""
         return {"ename": self.ename, "evalue": self.evalue, "traceback": list(self.traceback)}
 
 
 def cell_error(result: Result, alive: bool, no_input: bool, code: str = "") -> CellError | None:
-    """Returns what went wrong with a cell; None when nothing did.
+    """Returns the error of a cell; None for a cell without an error.
 
     code: of the cell. alive: whether the session goes on. no_input: whether the cell asked for input that the front end
     cannot give.
@@ -80,7 +80,7 @@ def cell_error(result: Result, alive: bool, no_input: bool, code: str = "") -> C
     explained = "; ".join(str(each) for each in result.explanations if each.key != CUT)
     if not alive:
         name = _NAMES.get(result.status, "SessionEnded")
-        if result.status is Status.CANCELLED:  # by an interrupt that came twice, which no other front has
+        if result.status is Status.CANCELLED:  # by a second interrupt, which only the kernel treats so
             explained = NOT_HEEDED
         return CellError.of(name, f"{explained or 'the interpreter has ended'}. {GONE}")
     if result.status in (Status.TIME_LIMIT, Status.CALL_LIMIT):
@@ -105,7 +105,7 @@ def cell_error(result: Result, alive: bool, no_input: bool, code: str = "") -> C
 
 
 def _of_jupyter(trouble: CellError, code: str) -> str:
-    """Returns what explains IPython's own syntax, or a missing module of Jupyter's."""
+    """Returns an explanation for IPython's own syntax, or for a missing module of Jupyter; "" for other errors."""
     if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
         return NO_MAGIC
     if trouble.ename == "ModuleNotFoundError" and (missing := _NO_MODULE.fullmatch(trouble.evalue)):
@@ -114,7 +114,7 @@ def _of_jupyter(trouble: CellError, code: str) -> str:
 
 
 def cut_off(result: Result) -> Iterator[str]:
-    """Yields the text that is shown where output is missing."""
+    """Yields the text that is shown when output was cut."""
     yield from (f"[{each}]" for each in result.explanations if each.key == CUT)
 
 

@@ -35,7 +35,7 @@ class History:
             self._cells[-1].output = text
 
     def find(self, kind: str, output: bool, **wanted: Any) -> list[tuple[Any, ...]]:
-        """Returns what a history_request asks for, in the form of its reply. kind: hist_access_type."""
+        """Returns the cells that a history_request selects, in the form of its reply. kind: hist_access_type."""
         number = wanted.get("n")
         if kind == "range":
             found = self._range(wanted.get("session") or 0, wanted.get("start") or 0, wanted.get("stop"))
@@ -54,6 +54,6 @@ class History:
 
     def _search(self, pattern: str, unique: bool) -> list[_Cell]:
         found = [cell for cell in self._cells if fnmatch.fnmatchcase(cell.code, pattern)]
-        if unique:  # the latest one of equal cells
+        if unique:  # of equal cells, only the latest one
             found = list({cell.code: cell for cell in found}.values())
         return found

@@ -1,4 +1,4 @@
-"""The kernel: turns Jupyter's messages into calls of a session, and what the session prints and shows into messages.
+"""The kernel: turns Jupyter's messages into calls of a session, and its output and displayed data into messages.
 
 The main thread runs cells and waits for them. Interrupts and the shutdown come in ipykernel's control thread.
 https://jupyter-client.readthedocs.io/en/stable/messaging.html
@@ -30,14 +30,14 @@ from proxybox.terminal.harmless import on_one_line
 #: `name?` and `?name`; two marks ask for the source.
 _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
 _LONGEST_QUESTION = 200
-#: Names by which what a box displays can be replaced.
+#: Names (display_id) by which displayed data can be replaced.
 _DISPLAY_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
-#: Seconds after an interrupt in which a read of the program fails: it may have been about to ask for input.
+#: Seconds after an interrupt in which a read of the program fails: the program may have been about to read.
 _FRESH = 0.1
 
 
 class ProxyboxKernel(Kernel):
-    """A kernel whose cells run in a box. What a box has is set on the class before it is made."""
+    """A kernel whose cells run in a box. The policy and the options are set on the class before it is made."""
 
     implementation = "proxybox"
     implementation_version = proxybox.__version__
@@ -69,7 +69,7 @@ class ProxyboxKernel(Kernel):
 
     @property
     def kernel_info(self) -> dict[str, Any]:
-        """What a front end asks for first. ipykernel's own would import a debugger, which then prints on stderr."""
+        """Returns the reply to kernel_info_request. ipykernel's own would import a debugger, which prints on stderr."""
         return {
             "protocol_version": kernel_protocol_version,
             "implementation": self.implementation,
@@ -180,16 +180,16 @@ class ProxyboxKernel(Kernel):
         return {"status": "error", **(trouble or CellError.of("TypeError", "no value")).content()}
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
-        """Aborts the cells that wait already, after a cell has failed.
+        """Aborts the waiting cells, after a cell has failed.
 
-        A cell that a front end sends after it got the answer is not one of them. ipykernel's own method would abort it,
+        A cell that a front end sends after it got the answer is not aborted. ipykernel's own method would abort it,
         too, if it came at once.
         """
         if self.shell_stream is not None:
             self._aborting = True
             self.shell_stream.flush(zmq.POLLIN)
-            # Each message that was read now is a task that makes another task (ipykernel.utils), which dispatches it.
-            # So _stop_aborting, two turns of the loop later, runs after all of these, and before any later message.
+            # Each message that has been read is a task, which makes another task to dispatch it (ipykernel.utils). So
+            # _stop_aborting, two turns of the loop later, runs after all of these, and before any later message.
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._stop_aborting)
 
@@ -200,7 +200,7 @@ class ProxyboxKernel(Kernel):
         """Refuses the connection to the code that a widget of the page asks for (a comm).
 
         It is closed at once, as the protocol says for unknown targets, so that the page does not wait for an answer.
-        The data says why.
+        The data of the reply says why.
         """
         if self.session is not None:
             why = {"status": "error", "ename": "NoComms", "evalue": NO_WIDGETS}
@@ -255,7 +255,7 @@ class ProxyboxKernel(Kernel):
         self._free()
 
     def _free(self) -> None:
-        """Ends the wait for an answer of a front end: ipykernel waits in the main thread until SIGINT raises there."""
+        """Ends the wait for an answer of a front end: ipykernel waits in the main thread until SIGINT arrives there."""
         if self._asking:
             self._freeing = True
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -275,7 +275,7 @@ class ProxyboxKernel(Kernel):
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     async def do_shutdown(self, restart: bool) -> dict[str, Any]:
-        """Ends the box, whatever runs in it."""
+        """Ends the box, even if a cell runs in it."""
         self._interrupted_at = time.monotonic()
         self._box.close()
         self._free()
@@ -289,7 +289,7 @@ class ProxyboxKernel(Kernel):
     # --- what a person wants to know ----------------------------------------------------------------------------------
 
     async def do_complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
-        """Returns names that may stand at the cursor."""
+        """Returns names that can complete the word at the cursor."""
         cursor = len(code) if cursor_pos is None else cursor_pos
         try:
             found = self._box.session.complete(code, cursor)
@@ -306,7 +306,7 @@ class ProxyboxKernel(Kernel):
     async def do_inspect(
         self, code: str, cursor_pos: int | None, detail_level: int = 0, omit_sections: object = ()
     ) -> dict[str, Any]:
-        """Returns what is at the cursor."""
+        """Returns a description of the object at the cursor."""
         try:
             known = self._box.session.inspect(code, cursor_pos, detail=detail_level)
         except proxybox.ProxyboxError:

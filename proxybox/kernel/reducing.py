@@ -1,12 +1,12 @@
 """HTML of a box, reduced to tables and text.
 
 The promise: what `reduced` returns consists of the tags below, without any attribute but the spans of cells, and of
-text. So nothing in it runs, loads, links, is styled, or has a name of its own on the page. Of its text, controls and
-what reorders text are visible escapes, and no page makes formulas of it: their signs stand in elements of their own.
+text. So nothing in it runs, loads, links, is styled, or has an id on the page. Control characters and characters that
+reorder text become visible escapes. No page makes formulas of the text: the signs of formulas are in separate elements.
 
-It is made twice, and either would do. First the tags are written anew, each closed where it belongs, between text whose
-signs are escaped: what comes after reads nothing but that, so no markup takes long to parse. Then nh3 parses it as a
-page would, and puts tables right.
+The HTML is cleaned twice, and each time would be enough. First this module writes the tags anew, closes each where it
+belongs, and escapes the text between them. Then nh3 parses this output as a page would, and corrects tables. It reads
+only this output, so no markup takes it long to parse.
 """
 
 import html
@@ -29,12 +29,12 @@ _TEXT: Final = frozenset([
     "code", "kbd", "samp", "var", "sub", "sup", "small", "h1", "h2", "h3", "h4", "h5", "h6",
 ])  # fmt: skip
 _WITHOUT_END: Final = frozenset(["br", "hr"])
-#: Which open elements end where another one begins, for those whose end is often left out.
+#: Open elements that end when another one begins: their end tags are often left out.
 _ENDED_BY: Final = {
     "tr": ("td", "th", "tr"), "td": ("td", "th"), "th": ("td", "th"), "p": ("p",), "li": ("li",), "dt": ("dt", "dd"),
     "dd": ("dt", "dd"),
 }  # fmt: skip
-#: What these have in them is no text.
+#: Elements whose content is no text.
 _LEFT_OUT: Final = frozenset([
     "script", "style", "title", "template", "noscript", "iframe", "object", "svg", "math", "select", "textarea",
     "noembed", "noframes", "xmp",
@@ -45,9 +45,9 @@ _MARKUP: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SPAN: Final = re.compile(r"""\b(colspan|rowspan)\s*=\s*["']?(\d{1,4})\b""", re.ASCII | re.IGNORECASE)
-#: The number of no character: one of thousands of digits is no number for `int`.
+#: References to no character: `int` refuses a number of thousands of digits.
 _LONG: Final = re.compile("&#(?=[0-9]{8})")
-#: Of formulas: MathJax reads those of a whole element, but not across others.
+#: Signs of formulas: MathJax finds formulas within one element only.
 _FORMULA: Final = re.compile(r"[$\\]")
 _CLEANER: Final = nh3.Cleaner(
     tags=_TABLES | _TEXT | _WITHOUT_END,
@@ -59,13 +59,13 @@ _CLEANER: Final = nh3.Cleaner(
 
 
 def reduced(value: Any, budget: StepBudget | None = None) -> str:
-    """Returns HTML as tables and text, for a page that trusts it. Raises Refused."""
+    """Returns HTML as tables and text, for a page that trusts it. Raises CannotShow."""
     if not isinstance(value, str):
         raise CannotShow("no text")
     if len(value) > _CHARACTERS:
         raise CannotShow("too large")
     writer = _Writer(budget or StepBudget())
-    at = 0  # the end of what has been read
+    at = 0  # the end of the text that has been read
     for found in _MARKUP.finditer(value):
         writer.text(value[at : found.start()])
         writer.markup(found)
@@ -78,14 +78,14 @@ def reduced(value: Any, budget: StepBudget | None = None) -> str:
 
 
 class _Writer:
-    """Writes what is allowed. It knows which elements are open, and what it leaves out now."""
+    """Writes what is allowed. It stores which elements are open, and which element it leaves out now."""
 
     def __init__(self, budget: StepBudget) -> None:
         self._budget = budget
         self._parts: list[str] = []
         self._size = self._count = self._places = 0
         self._open: list[str] = []
-        self._left_out = ""  # the element; "!" for a comment
+        self._left_out = ""  # the name of the element; "!" for a comment
 
     def text(self, text: str) -> None:
         if text and not self._left_out:

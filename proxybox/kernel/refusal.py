@@ -1,4 +1,4 @@
-"""What is raised where something of a box cannot be shown."""
+"""The exception for data of a box that cannot be shown."""
 
 
 class CannotShow(Exception):

@@ -1,4 +1,4 @@
-"""What a box may show on a notebook's page: this file is the only way there.
+"""Cleans the data that a box displays on a notebook's page: all of it passes through this file.
 
 The reader of a page trusts it: a script on it can read their files and run their code, and a picture from another
 server tells that server who looks at it. The promise: whatever a box sends, the output of this file
@@ -37,11 +37,11 @@ from proxybox.terminal.pictures import KINDS, NoPicture, picture
 
 Data: TypeAlias = Mapping[str, Any]
 
-#: The type of a widget: the number of an object that the page would have got through a comm.
+#: The type of a widget: its data is the number of an object that the page would have got through a comm.
 _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 _HTML: Final = "text/html"
 _LARGEST_SIDE: Final = 10_000
-#: How many MIME types of one shown thing are looked at; the rest is ignored.
+#: How many MIME types of one displayed object are read; the others are ignored.
 _MOST_KINDS: Final = 1000
 
 
@@ -64,7 +64,7 @@ class Sanitiser:
     def bundle(
         self, data: Data, metadata: Data, budget: StepBudget | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the allowed part of (data, metadata), by MIME type, of what a box wants to show.
+        """Returns the allowed part of (data, metadata), by MIME type, that a box wants to show.
 
         budget: for all of it.
         """
@@ -82,7 +82,7 @@ class Sanitiser:
                 clean[kind] = (_CLEANERS.get(kind, _as_it_is) if kind in self.shown else reduced)(value, budget)
             except CannotShow as error:
                 left_out.append(f"{name} ({error})")
-            except Exception as error:  # a fault of ours: nothing that a box shows ends what looks at it
+            except Exception as error:  # a fault of ours: data of a box must not end the kernel
                 left_out.append(f"{name} (a fault of proxybox: {type(error).__name__})")
         plain = data.get("text/plain")
         lines = [self.text(plain, budget)] if isinstance(plain, str) else []
@@ -97,7 +97,7 @@ class Sanitiser:
 
 
 def _sizes(metadata: Data, clean: Data) -> dict[str, Any]:
-    """The width and height of the whole, and those of each picture that is shown."""
+    """Returns the width and height of the whole, and those of each picture that is shown."""
     sizes: dict[str, Any] = _size(metadata)
     for kind in clean:
         own = metadata.get(kind)
@@ -193,12 +193,12 @@ class _Element:
     name: str
     attributes: dict[str, str]
     children: list["_Element | str"] = attrs.field(factory=list)
-    size: int = 1  # the number of elements in it, with itself
-    has_use: bool = False  # whether it is a <use>, or has one in it
+    size: int = 1  # the number of elements in it, including itself
+    has_use: bool = False  # whether it is a <use>, or contains one
 
 
 def svg(value: Any, budget: StepBudget | None = None) -> str:
-    """Rebuilds a picture from what is allowed, so that it can stand in a page. Raises Refused."""
+    """Rebuilds a picture from allowed elements and attributes, for use in a page. Raises CannotShow."""
     if not isinstance(value, str | bytes):
         raise CannotShow("no text")
     data = value.encode("utf-8", "backslashreplace") if isinstance(value, str) else value
@@ -221,7 +221,7 @@ def svg(value: Any, budget: StepBudget | None = None) -> str:
 
 
 class _Builder:
-    """Takes the events of the parser, and keeps what is allowed."""
+    """Handles the events of the parser, and stores what is allowed."""
 
     def __init__(self, budget: StepBudget) -> None:
         self.root: _Element | None = None
@@ -256,7 +256,7 @@ class _Builder:
                 if around is not None:
                     around.has_use = True
         if local == "clipPath" or any(around and around.name == "clipPath" for around in self._stack):
-            element.attributes.pop("clip-path", None)  # clips of clips multiply, as uses of uses do
+            element.attributes.pop("clip-path", None)  # nested clips multiply the work, like nested uses
         if "id" in element.attributes:
             self.by_id.setdefault(element.attributes["id"], element)
         if self._stack:
@@ -372,11 +372,11 @@ _PIXELS: Final = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "in": 96, "cm": 96 / 2.
 
 
 def _bound(attributes: dict[str, str]) -> None:
-    """Limits the outermost element: it takes no more of the page than a picture of pixels may, and stays in its place.
+    """Limits the outermost element: to the largest size of a picture of pixels, and to its place.
 
     Lengths that depend on others, such as "9em", are removed, except for a share of the page's width.
     """
-    attributes.pop("transform", None)  # it could move the picture over parts of the page that are not the box's
+    attributes.pop("transform", None)  # it could move the picture over other parts of the page
     sides: dict[str, float] = {}
     for side in ("width", "height"):
         found = _LENGTH.fullmatch(attributes.get(side, ""))

@@ -19,9 +19,9 @@ from attrs.validators import deep_iterable, instance_of
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 NAME, DISPLAY_NAME = "proxybox", "Python in a box (proxybox)"
-#: The names that jupyter_client allows, without those of dots only.
+#: The names that jupyter_client allows, except names of dots only.
 _NAME = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]+")
-#: What the types of a choice are called in kernel.json.
+#: The names of the options' types in kernel.json.
 _WANTED: Final[Mapping[Any, str]] = {str: "a string", tuple[str, ...]: "an array of strings"}
 #: A front end replaces this word by the path of its own Python.
 _ANY_PYTHON = "python"
@@ -31,18 +31,18 @@ _TEXT: Final = instance_of(str)
 
 
 def _to_tuple(value: Any) -> Any:
-    """JSON has no tuples."""
+    """Converts lists to tuples, which JSON does not have."""
     return tuple(value) if isinstance(value, list) else value
 
 
 @attrs.frozen(kw_only=True)
 class KernelOptions:
-    """What was chosen for a kernel when it was installed: its fields are the options of `proxybox kernel`.
+    """The options that were chosen for a kernel when it was installed; the fields are the options of `proxybox kernel`.
 
-    They stand in kernel.json by the same names. Raises TypeError for values of other types.
+    They are in kernel.json under the same names. Raises TypeError for values of other types.
 
     policy: a preset's name, or the path of a file; "" for the kernel's own default. folder: a host folder that is shown
-    at /box; "." for that of the notebook. guest: the interpreter, "" for the default. packages: as for `Sandbox`.
+    at /box; "." for the notebook's folder. guest: the interpreter, "" for the default. packages: as for `Sandbox`.
     record: a folder for records of its sessions, "" for none.
     """
 
@@ -81,10 +81,10 @@ SHIPPED = json.dumps(specification(_ANY_PYTHON, DISPLAY_NAME, KernelOptions()), 
 
 @attrs.frozen
 class Installed:
-    """What `install` did.
+    """The result of `install`.
 
     folders: the folders in which a specification was written, in Jupyter's order. is_seen: whether the Jupyter of this
-    environment looks there at all.
+    environment searches there.
     """
 
     folders: tuple[Path, ...]
@@ -120,7 +120,7 @@ def install(
 
 
 def _found_before(parent: Path, name: str) -> tuple[list[Path], bool]:
-    """Folders of that name which Jupyter finds before it looks into `parent`, and whether it looks there at all."""
+    """Returns folders of that name that Jupyter finds before `parent`, and whether Jupyter searches `parent`."""
     found: list[Path] = []
     for folder in _kernel_dirs():
         if folder == Path(os.path.realpath(parent)):
@@ -130,7 +130,7 @@ def _found_before(parent: Path, name: str) -> tuple[list[Path], bool]:
 
 
 def _kernel_dirs() -> list[Path]:
-    """The folders in which Jupyter looks, in its order."""
+    """Returns the folders that Jupyter searches, in its order."""
     return list(dict.fromkeys(Path(os.path.realpath(folder)) for folder in KernelSpecManager().kernel_dirs))
 
 
@@ -191,7 +191,7 @@ def uninstall(name: str) -> tuple[list[Path], list[Path]]:
 
 
 def _places_of_the_wheel() -> set[Path]:
-    """Folders of specifications that pip has installed with this package, and would remove with it."""
+    """Returns folders of specifications that pip has installed with this package, and would remove with it."""
     try:
         files = importlib.metadata.files("proxybox") or []
     except importlib.metadata.PackageNotFoundError:
@@ -206,7 +206,7 @@ def _is_shipped(folder: Path) -> bool:
 
 
 def _choice_at(folder: Path) -> KernelOptions | None:
-    """Returns what was chosen for a kernel of proxybox; None for another kernel."""
+    """Returns the options of a kernel of proxybox; None for another kernel."""
     try:
         return _choice_in(json.loads((folder / "kernel.json").read_text()))
     except ValueError:
@@ -214,9 +214,9 @@ def _choice_at(folder: Path) -> KernelOptions | None:
 
 
 def choice_for(connection_file: str) -> KernelOptions:
-    """Returns what was chosen for the kernel that a front end starts.
+    """Returns the options of the kernel that a front end starts.
 
-    The front end writes the kernel's name into the connection file. Raises ValueError for a choice that makes no sense.
+    The front end writes the kernel's name into the connection file. Raises ValueError for options that make no sense.
     """
     try:
         name = json.loads(Path(connection_file).read_text()).get("kernel_name", "")
@@ -227,7 +227,7 @@ def choice_for(connection_file: str) -> KernelOptions:
 
 
 def _choice_in(spec: Any) -> KernelOptions | None:
-    """Returns the part of a specification that is proxybox's. Raises ValueError for one that makes no sense."""
+    """Returns the part of a specification that is proxybox's. Raises ValueError if it makes no sense."""
     metadata = spec.get("metadata") if isinstance(spec, dict) else None
     own = metadata.get("proxybox") if isinstance(metadata, dict) else None
     if own is None:

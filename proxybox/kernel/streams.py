@@ -1,4 +1,4 @@
-"""Joins what a cell prints into fewer messages: a print is two writes, and a flood of output thousands."""
+"""Joins the output of a cell into fewer messages: a print is two writes, and much output is thousands of writes."""
 
 import threading
 import time
@@ -9,13 +9,13 @@ from collections.abc import Callable
 _LINES, _UNFINISHED = 0.05, 0.25
 #: Characters after which text is sent at once.
 _SIZE = 1 << 18
-#: Changes of stream in one cell that are sent in order, each in a message. After that, what waits is sent as one
-#: message for each stream. A cell can display as many things, of a megabyte each (session.py).
+#: Changes of stream in one cell that are sent in order, each in a message. After that, the waiting text is sent as one
+#: message for each stream. A cell can display as many objects, of a megabyte each (session.py).
 _MOST_TURNS = 4096
 
 
 class StreamSender:
-    """Sends what is printed, in order: after a short wait, when there is much, and whenever `flush` is called.
+    """Sends output in order: after a short wait, when there is much, and at each call of `flush`.
 
     send: a function that is called with the stream and the text, by one thread at a time.
     """

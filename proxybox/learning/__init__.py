@@ -1,5 +1,5 @@
-"""What a policy has to allow so that a program passes: observed in enforced boxes, and proposed.
+"""Finds out in enforced boxes what a policy must allow so that a program passes, and proposes it.
 
-Rule: nothing here starts a box, prints, or asks; the command does (cli/learn.py). What a guest has asked for is
-untrusted: it is bounded here, and it becomes a part of a policy only by the answer of a caller.
+Rule: nothing here starts a box, prints, or asks; the command does (cli/learn.py). The requests of a guest are
+untrusted: they are bounded here, and become a part of a policy only by the answer of a caller.
 """

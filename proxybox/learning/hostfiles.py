@@ -1,6 +1,7 @@
-"""Which host file a path in a box stands for, and what a mount of it would allow.
+"""Finds the host file for a path in a box, and what a mount of this file would allow.
 
-Rule: this file alone looks at the host. It opens no file; it reads the status of files and the names in folders.
+Rule: only this module reads from the host. For a program's paths, it reads the status of files and the names in
+folders, and opens no file.
 """
 
 import fnmatch
@@ -16,7 +17,7 @@ from proxybox.controller.vfs.host.boundary import why_no_mount
 from proxybox.policies import Policy
 
 BOX: Final = "/box"
-#: Places of the host that no policy should show: what belongs to the kernel and to running programs.
+#: Places of the host that no policy should show: they belong to the kernel and to running programs.
 _NEVER: Final = ("/proc", "/sys", "/dev", "/run", "/boot")
 #: Names of files that hold keys, passwords and the like, in lower case.
 _SECRET_NAMES: Final = (
@@ -25,17 +26,17 @@ _SECRET_NAMES: Final = (
     "sudoers*", "wallet*",
 )  # fmt: skip
 _SECRET_FOLDERS: Final = frozenset({"private", "secrets", "credentials", "ssh"})
-#: How many entries of a folder are looked at before it is called too large.
+#: How many entries of a folder are read before it counts as too large.
 MOST_ENTRIES: Final = 10_000
 _MOST_NAMED: Final = 5
 
 
 @attrs.frozen
 class Shown:
-    """What a folder has, with all that is below it.
+    """The content of a folder, with all that is below it.
 
-    files, size: how many files it shows, and their bytes. hidden: how many names begin with a dot. secrets: names that
-    look like those of secrets, some of them. whole: whether all of it was looked at.
+    files, size: how many files it shows, and their bytes. hidden: how many names begin with a dot. secrets: some of the
+    names that look like those of secrets. whole: whether all of it was read.
     """
 
     files: int = 0
@@ -50,7 +51,7 @@ def _below(path: str, folder: str) -> bool:
 
 
 def automounts() -> tuple[str, ...]:
-    """Returns where this host mounts filesystems when somebody looks there (autofs), by proc_pid_mounts(5)."""
+    """Returns the places where this host mounts filesystems at the first access (autofs), by proc_pid_mounts(5)."""
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
             rows = [line.split(" ") for line in file]
@@ -67,9 +68,9 @@ def _unescaped(path: str) -> str:
 class Host:
     """The files of the host that a program may mean.
 
-    home: the home folder that the box's own stands for. folder: the script's folder, which is /box; None where /box is
-    empty. unseen: folders below which nothing is looked at: to look there would reach other machines, whose names a
-    program may have chosen.
+    home: the host's folder for the box's home. folder: the script's folder, which is /box; None if /box is empty.
+    unseen: folders below which nothing is read: an access could reach other machines, whose names a program may have
+    chosen.
     """
 
     home: str
@@ -77,10 +78,11 @@ class Host:
     unseen: tuple[str, ...] = attrs.field(factory=automounts)
 
     def source_of(self, policy: Policy, path: str) -> str | None:
-        """Returns the file or folder of the host that a path in the box would be, without links; None if none exists.
+        """Returns the host's file or folder for a path in the box, without links; None if none exists.
 
-        These are, in this order: what a mount hides; what stands below the script's folder or the home folder; the same
-        path on the host; a path from the folder that holds the script's, which is what `..` means to the program.
+        The candidates are, in this order: the path in a mount's source; the path in the script's folder or the home
+        folder; the same path on the host; the path in the parent of the script's folder, which the program means by
+        `..`.
         """
         found = (each for each in self._candidates(policy, path) if self._may_look(each) and os.path.exists(each))
         return next(map(os.path.realpath, found), None)
@@ -107,7 +109,7 @@ class Host:
             yield _joined(os.path.dirname(self.folder), path)
 
     def why_never(self, source: str) -> str:
-        """Returns why nothing should show this file or folder; an empty text where something may.
+        """Returns why no policy should show this file or folder; an empty text if a policy may.
 
         source: a path without links.
         """
@@ -125,7 +127,7 @@ class Host:
         return ""
 
     def why_secret(self, source: str) -> str:
-        """Returns why a file or folder may hold a secret; an empty text where nothing says so."""
+        """Returns why a file or folder may contain a secret; an empty text if there is no sign of it."""
         names = [name for name in source.split("/") if name]
         hidden = next((name for name in names if name.startswith(".")), "")
         if hidden:
@@ -145,9 +147,9 @@ def _is_secret_name(name: str) -> bool:
 
 
 def shown_by(folder: str, names: tuple[str, ...] | None = None) -> Shown:
-    """Looks through a folder and what is below it, up to MOST_ENTRIES entries.
+    """Reads a folder and all that is below it, up to MOST_ENTRIES entries.
 
-    names: patterns of the names directly in it that count; None for all.
+    names: only names directly in it that match these patterns are counted; None for all.
     """
     files = size = hidden = seen = 0
     secrets: list[str] = []
@@ -184,7 +186,7 @@ def matches(names: Iterable[str], name: str) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Returns the size of a file, 0 where it is no regular file."""
+    """Returns the size of a file, 0 if it is no regular file."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,7 +1,7 @@
-"""The rounds of learning: run, find what was lacking, ask, widen, run again; then take away what nothing needs.
+"""The rounds of learning: run, find what was missing, ask, widen, run again; then remove what is not needed.
 
-Rule: each run is in a box with the policy that was agreed to so far. No run changes the host: what a policy writes
-there is kept apart while it is learned (`for_learning`).
+Rule: each run is in a box with the policy that was agreed to so far. No run changes the host: during learning, changes
+of host files stay in overlays and copies (`for_learning`).
 """
 
 import os
@@ -19,18 +19,18 @@ from proxybox.learning.proposals import Proposal, covers, shown, with_mount, wit
 from proxybox.policies import Mount, Policy, PolicyError, evolve
 from proxybox.result import Result, Status
 
-#: The exit statuses of programs that end well, where nothing else is said.
+#: The default exit statuses of programs that end well.
 WELL: Final = frozenset({0})
-#: Runs to find out what can be taken away again, and the seconds that they may take together.
+#: The most runs to find out what can be removed again, and the most seconds of all these runs.
 MOST_TRIALS: Final = 24
 _MOST_SECONDS: Final = 120.0
-#: Bytes of a file that stands in memory while a policy is learned under which it may be changed.
+#: The most bytes of a writable file, whose copy is in memory during learning.
 MOST_COPIED: Final = 16 << 20
 
 
 @attrs.frozen(eq=False)
 class LearnedRun:
-    """One run: how it ended, and what it needed besides what every program needs."""
+    """One run: its result, and the requests that an empty program does not make."""
 
     result: Result
     observed: Observed
@@ -48,11 +48,11 @@ class Enough(Exception):
 
 @attrs.frozen(kw_only=True, eq=False)
 class Learned:
-    """What was learned.
+    """The result of learning.
 
-    policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was refused. dropped:
-    what was allowed and was not needed. notes: what else is to be known, in words. runs: the last ones. rounds: how
-    often the program was run before it passed. accepted: the exit statuses with which it ends well.
+    policy: the agreed policy. lines: its additions to the first policy. declined: refused proposals. dropped: proposals
+    that were allowed but not needed. notes: other remarks, in words. runs: the last ones. rounds: how often the program
+    was run before it passed. accepted: the exit statuses with which it ends well.
     """
 
     policy: Policy
@@ -74,7 +74,7 @@ class Learned:
 class Learner:
     """Learns a policy for one program.
 
-    policy: the first one. run: runs the program. decide: says what is allowed. tell: gets a line for each round.
+    policy: the first one. run: runs the program. decide: decides about a proposal. tell: gets a line for each round.
     accepted: the exit statuses with which the program ends well.
     """
 
@@ -94,7 +94,7 @@ class Learner:
     _passed: "tuple[Policy, dict[str, Proposal], tuple[LearnedRun, ...]] | None" = attrs.field(default=None, init=False)
 
     def learn(self) -> Learned:
-        """Returns the policy that was agreed to, and how the program ends under it."""
+        """Returns the agreed policy, and the program's results under it."""
         runs: tuple[LearnedRun, ...] = ()
         number = 0
         try:
@@ -138,7 +138,7 @@ class Learner:
         return passes(runs, self.accepted)
 
     def _as_it_passed(self, runs: tuple[LearnedRun, ...]) -> tuple[LearnedRun, ...]:
-        """Returns the last runs. Where they fail, the last policy comes back under which the program has passed."""
+        """Returns the last runs. If they fail, restores the last policy under which the program has passed."""
         if self._passes(runs) or self._passed is None:
             return runs
         policy, lines, passed = self._passed
@@ -160,7 +160,7 @@ class Learner:
     # --- more ---
 
     def _shows_folder(self, error: SandboxStartError) -> bool:
-        """Asks whether the script's folder is shown itself, where no box starts with a copy of it."""
+        """Asks whether to show the script's folder itself, after no box could start with a copy of it."""
         if self.policy.filesystem.box != "memory" or self.host.folder is None:
             return False
         self._ask(
@@ -174,7 +174,7 @@ class Learner:
         return self.policy.filesystem.box != "memory"
 
     def _widen(self, runs: Sequence[LearnedRun]) -> bool:
-        """Asks about what the runs lacked. Returns whether anything was allowed."""
+        """Asks about the needs of the runs. Returns whether anything was allowed."""
         was = self.policy
         answered = {*self._lines, *self._declined}
         for run in runs:
@@ -210,7 +210,7 @@ class Learner:
             self._keep(proposal)
 
     def _widened(self, proposal: Proposal) -> Policy:
-        """Returns the policy with a proposal, without the empty folders that were learned and that it makes needless.
+        """Returns the policy with a proposal, without the learned empty folders that it makes unnecessary.
 
         Raises PolicyError.
         """
@@ -224,7 +224,7 @@ class Learner:
         return policy
 
     def _why_no_start(self, policy: Policy) -> str:
-        """Returns why no box starts under a policy whose mounts have changed; an empty text where one does."""
+        """Returns why no box starts under a policy whose mounts have changed; an empty text if a box starts."""
         if policy.filesystem == self.policy.filesystem:
             return ""
         try:
@@ -234,7 +234,7 @@ class Learner:
         return ""
 
     def _keep(self, proposal: Proposal) -> None:
-        """Adds a line, in place of those that it makes superfluous."""
+        """Adds a line, and removes lines that it makes unnecessary."""
         mounts = set(map(_place, self.policy.filesystem.mounts))
         self._lines = {
             name: line
@@ -247,7 +247,7 @@ class Learner:
     # --- less ---
 
     def _drop(self, runs: Sequence[LearnedRun]) -> tuple[Proposal, ...]:
-        """Takes away each line without which the program still ends well, and with the same output and files."""
+        """Removes each line without which the program still ends well, with the same output and files."""
         more_time = {"limits.wall_time", "limits.cpu_time"} & {line.key for line in self._lines.values()}
         lines = [
             each for each in self._lines.values() if each.mount is not None or (each.key == "time.kind" and more_time)
@@ -275,7 +275,7 @@ class Learner:
         return tuple(dropped)
 
     def _without(self, line: Proposal) -> Policy:
-        """Returns the policy without a line, with what the first policy had in its place."""
+        """Returns the policy without a line, and with the first policy's value in its place."""
         if line.mount is None:
             return evolve(self.policy, time=self._first.time)
         policy = without_mount(self.policy, line.mount)
@@ -287,12 +287,12 @@ class Learner:
         return policy
 
     def _generalise(self) -> None:
-        """Asks about folders that could stand for files; where one is allowed, the files' lines are removed."""
+        """Asks about folders that could replace files; if a folder is allowed, the files' lines are removed."""
         learned = {line.mount for line in self._lines.values() if line.mount is not None and not line.secret}
         try:
             taken = {mount.target for mount in self.policy.filesystem.mounts}
             for each in wider(mount for mount in self.policy.filesystem.mounts if mount in learned):
-                if each.mount.target in taken:  # another mount has that place, which the program may need
+                if each.mount.target in taken:  # the program may need the mount at this place
                     continue
                 search = NeedsSearch(policy=self.policy, host=self.host)
                 notes: dict[str, None] = {}
@@ -314,7 +314,7 @@ def _place(mount: Mount) -> tuple[str, str, str, tuple[str, ...] | None]:
 
 
 def passes(runs: Sequence[LearnedRun], accepted: Container[int] = WELL) -> bool:
-    """Whether all runs ended by themselves, with an accepted exit status, and nothing of their output was cut."""
+    """Whether all runs ended by themselves, with an accepted exit status, and their output was not cut."""
     return bool(runs) and all(_ended_well(run.result, accepted) and not run.result.truncated for run in runs)
 
 
@@ -323,7 +323,7 @@ def _ended_well(result: Result, accepted: Container[int]) -> bool:
 
 
 def outcome(run: LearnedRun) -> tuple[object, ...]:
-    """Returns what a caller sees of a run: how it ended, what it printed, and which files it left."""
+    """Returns what a caller sees of a run: its end, its output, and its changed files."""
     result = run.result
     changes = tuple((change.name, change.kind, change.content) for change in result.files.changes)
     return result.status, result.exit_code, result.stdout_bytes, result.stderr_bytes, changes
@@ -335,7 +335,7 @@ def repeatable(policy: Policy) -> Policy:
 
 
 def for_learning(policy: Policy) -> Policy:
-    """Returns the policy with nothing that changes the host: folders in overlays, files as copies.
+    """Returns the policy with overlays for folders and copies of files, so that nothing changes the host.
 
     A file that is too large to be copied cannot be written.
     """

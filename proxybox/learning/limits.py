@@ -1,6 +1,6 @@
 """Limits that a run has reached, and the next value for each, up to a bound.
 
-Rule: no limit is ever proposed to be removed, and none beyond the last step of its ladder.
+Rule: no proposal removes a limit, or exceeds the last step of its ladder.
 """
 
 from collections.abc import Container, Iterator
@@ -15,11 +15,11 @@ from proxybox.policies import Policy
 from proxybox.policies.keys import keys
 from proxybox.result import Result
 
-#: What is proposed for each limit, one step at a time: it is declared with the limit.
+#: The proposed values for each limit, one step at a time; they are declared with the limit.
 LADDERS: Final = {name: key.facts.steps for name, key in keys().items() if key.facts.steps}
-#: Calls that have no room for another file, where others have none for more bytes.
+#: Calls that fail with ENOSPC because of the number of files; other calls fail because of bytes.
 _ADDS_A_FILE: Final = names_of(CallEffect.OPENS | CallEffect.MAKES | CallEffect.LINKS)
-#: Readings of a clock after which a program that used up its time may have waited for time to pass.
+#: If a program has read a clock more often, and used up its time, it may have waited for time to pass.
 _WAITS: Final = 5_000
 _LETS_IN: Final = {
     "limits.threads": "a clock that no policy can hide: a thread that counts",
@@ -30,14 +30,14 @@ _LETS_IN: Final = {
 
 
 def next_step(key: str, value: float | None) -> int | None:
-    """Returns the next value of a limit's ladder; None where there is no limit, or no further step."""
+    """Returns the next value of a limit's ladder; None if there is no limit, or no further step."""
     if value is None:
         return None
     return next((step for step in LADDERS[key] if step > value), None)
 
 
 def reached(policy: Policy, result: Result, observed: Observed, answered: Container[str] = ()) -> Iterator[Proposal]:
-    """Yields what would let a run continue that has failed at limits of its policy, or whose output was cut.
+    """Yields proposals for a run that has failed at limits of its policy, or whose output was cut.
 
     answered: the names of proposals that are not to be made again.
     """
@@ -51,7 +51,7 @@ def reached(policy: Policy, result: Result, observed: Observed, answered: Contai
     refused = {denial.call: count for denial, count in result.denials.items() if denial.reason == "limits.threads"}
     if refused:
         yield from _step(policy, "limits.threads", "a thread was refused", refused)
-        return  # whatever else has ended it, it may have waited for this thread
+        return  # even if another limit has ended it: it may have waited for this thread
     if status is Status.TIME_LIMIT:
         if policy.time.kind in ("virtual", "frozen") and observed.clock > _WAITS:
             note = f"it read the clock {observed.clock:,} times: it may wait for time to pass"

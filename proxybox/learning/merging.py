@@ -1,4 +1,4 @@
-"""Several policies as one, and many files as their folder: what is wider than any single run has needed."""
+"""Joins several policies into one, and many files into their folder: the result is wider than each run has needed."""
 
 import glob
 import os
@@ -15,14 +15,15 @@ from proxybox.policies.checks import MOST_PATTERNS, NAME_MAX
 from proxybox.policies.keys import OF_ONE_RUN, of_one_run
 
 _RANK: Final = ("ro", "memory", "overlay", "rw")
-#: Siblings from which on a folder is proposed in place of its files.
+#: From this number of siblings on, a folder is proposed in place of its files.
 FEWEST_SIBLINGS: Final = 3
 
 
 def merged(first: Policy, second: Policy) -> Policy:
-    """Returns a policy under which what passes under either passes: the mounts of both, the looser limits.
+    """Returns a policy for the programs of both policies: the mounts of both, and the looser limits.
 
-    What has no order (the environment, randomness, the rest) is that of the first, with the variables of both.
+    Variables are those of both, and time is real if it is real in one of them. Other settings without an order, such as
+    randomness, are those of the first.
     """
     policy = first
     for mount in second.filesystem.mounts:
@@ -56,20 +57,20 @@ def _with(policy: Policy, mount: Mount) -> Policy:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's name looks as if it were made for one run."""
+    """Whether a file's name looks as if it was made for one run."""
     return MADE_UP.search(name) is not None
 
 
 def pattern_of(name: str) -> str:
-    """Returns a pattern, as fnmatch has them, with `*` for what looks temporary in a name."""
+    """Returns an fnmatch pattern for a name, with `*` for the parts that look temporary."""
     return "*".join(map(glob.escape, MADE_UP.split(name)))
 
 
 @attrs.frozen
 class Wider:
-    """A mount that could stand for some mounts of files: of their folder, or of some names in it.
+    """A mount that could replace some mounts of files: of their folder, or of some names in it.
 
-    files: the mounts that it would stand for.
+    files: the mounts that it would replace.
     """
 
     mount: Mount
@@ -77,10 +78,10 @@ class Wider:
 
 
 def wider(mounts: Iterable[Mount]) -> Iterator[Wider]:
-    """Yields what could stand for read-only mounts of files: names that match a pattern, and folders.
+    """Yields mounts that could replace read-only mounts of files: of names that match a pattern, or of folders.
 
-    A pattern stands for temporary names. A folder stands for three siblings or more with other names, for names of
-    which nothing would stay but `*`, and for more or longer patterns than a mount may have.
+    A pattern replaces temporary names. A folder replaces three siblings or more with other names, names whose pattern
+    would be `*` alone, and more or longer patterns than a mount may have.
     """
     folders: dict[tuple[str, str], list[Mount]] = defaultdict(list)
     for mount in mounts:

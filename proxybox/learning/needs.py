@@ -1,4 +1,4 @@
-"""What a run has lacked: proposals for its policy, and notes beside them.
+"""Finds the unmet needs of a run: proposals for its policy, and notes.
 
 Rule: each proposal allows as little as it can: a file rather than its folder, an empty folder rather than the host's.
 """
@@ -24,10 +24,10 @@ from proxybox.result import Denial, Result
 from proxybox.terminal.harmless import on_one_line
 
 Writes = Literal["memory", "overlay", "rw"]
-#: How many proposals and notes one run has: a program can try any number of paths.
+#: The most proposals and notes for one run: a program can try any number of paths.
 MOST_PROPOSALS: Final = 20
 MOST_TOLD: Final = 20
-#: Folders of a box that are its own: nothing is mounted over them, or above them.
+#: The box's own folders: nothing is mounted over them, or above them.
 _OWN: Final = (
     "/", "/proc", "/dev", "/sys", "/etc", "/usr", "/usr/lib", "/usr/bin", "/usr/share", "/lib", "/lib64", "/bin",
     "/tmp", "/home", BOX,  # noqa: S108 - the box's own
@@ -35,7 +35,7 @@ _OWN: Final = (
 _LOOKED: Final = names_of(CallEffect.LOOKS)
 _MADE: Final = names_of(CallEffect.MAKES) & names_of(CallEffect.DIRECTORY)
 _LOOSE_END: Final = frozenset({"mounted read-only", "limits.threads", HIDDEN_NAMES})
-#: What is explained of exceptions that no OS call shows.
+#: The explanations of exceptions that no OS call shows.
 _UNSEEN: Final = frozenset({"module", "standard", *(row for _, _, row in OF_EXCEPTIONS)})
 #: A line of a traceback in os.environ, by a PyPy or a CPython.
 _OF_ENVIRON: Final = re.compile(r'File "(?:[^"]*/os\.py|<frozen os>)", line')
@@ -44,7 +44,7 @@ _ENVIRONMENT: Final = re.compile(r"'([A-Za-z_][A-Za-z0-9_]{0,63})'")
 
 @attrs.frozen(kw_only=True)
 class Needs:
-    """What one run lacked: proposals, the latest one last; and what no policy, or no learning, can give, in words."""
+    """The needs of one run. proposals: the latest one last. notes: needs that no proposal can meet, in words."""
 
     proposals: tuple[Proposal, ...] = ()
     notes: tuple[str, ...] = ()
@@ -52,11 +52,11 @@ class Needs:
 
 @attrs.frozen(kw_only=True)
 class NeedsSearch:
-    """Finds what a run lacked.
+    """Finds the unmet needs of a run.
 
     policy: of the run. host: the files that it may mean. writes: where a program may write: "memory" (an empty folder,
     whose changes stay in memory), "overlay" (the host's folder, with changes in memory) or "rw" (the host's folder or
-    file itself). answered: the names of proposals that are not to be made again.
+    file itself). answered: the names of proposals that must not be repeated.
     """
 
     policy: Policy
@@ -65,7 +65,7 @@ class NeedsSearch:
     answered: Container[str] = ()
 
     def needs(self, result: Result, observed: Observed) -> Needs:
-        """Returns what a run lacked that has ended with `result`. observed: without what every program asks for."""
+        """Returns the unmet needs of a run with this result. observed: without the requests of an empty program."""
         found = {each.name: each for each in reached(self.policy, result, observed, self.answered)}
         notes: dict[str, None] = {}
         lacking = (*self._of_refused(observed.refused, notes), *self._of_listed(observed.reached, notes))
@@ -92,13 +92,13 @@ class NeedsSearch:
                 continue
             try:
                 made = self._for(path, asked, notes)
-            except PolicyError:  # a place that a policy cannot name, such as one in /proc
+            except PolicyError:  # a place that a policy cannot name, such as in /proc
                 continue
             if made is not None:
                 yield attrs.evolve(made, calls=dict(asked.calls))
 
     def _of_listed(self, reached: Mapping[bytes, PathUse], notes: dict[str, None]) -> Iterator[Proposal]:
-        """Yields folders that were listed in the box, where they stand for the host's and show less than those."""
+        """Yields proposals for listed folders of the box that show less than the host's folder at their place."""
         mounts = {mount.target: mount for mount in self.policy.filesystem.mounts}
         written = [os.path.dirname(os.fsdecode(path)) for path, asked in reached.items() if asked.kinds & WRITES]
         for asked in reached.values():
@@ -124,7 +124,7 @@ class NeedsSearch:
         if os.path.isdir(source):
             if PathAccess.LIST in asked.kinds:
                 return self._shown_folder(path, asked, notes)
-            return self._empty_folder(path)  # it only looked whether there is one
+            return self._empty_folder(path)  # it only asked whether it exists
         return self._shown_file(path, source, notes)
 
     # --- reading ---
@@ -140,7 +140,7 @@ class NeedsSearch:
         )
 
     def _why_secret(self, path: str, source: str) -> str:
-        """Returns why something may be secret, by what it is and by what it is called: a link may lead there."""
+        """Returns why a file may be secret, by its real path and by the path that was used, which may be a link."""
         return self.host.why_secret(source) or self.host.why_secret(path)
 
     def _shown_folder(
@@ -154,11 +154,11 @@ class NeedsSearch:
     def folder(
         self, path: str, source: str, notes: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
     ) -> Proposal | None:
-        """Returns the proposal of a folder of the host; None, with the reason notes, for one that is never shown."""
+        """Returns the proposal of a folder of the host; None, and a reason in `notes`, for one that is never shown."""
         return self.widened(Mount(path, source, mode=mode), notes)
 
     def widened(self, mount: Mount, notes: dict[str, None]) -> Proposal | None:
-        """Returns the proposal of a mount of a folder of the host; None, with the reason notes, for one never shown."""
+        """Returns the proposal of a mount of a folder; None, and a reason in `notes`, for one that is never shown."""
         source = str(mount.source)
         if why := self.host.why_never(source):
             notes[f"{shown(source)} is not proposed: {why}"] = None
@@ -189,14 +189,14 @@ class NeedsSearch:
             return None
         parent = os.path.dirname(path)
         if self._is_own(parent):
-            # A folder that is made in /, as os.makedirs does, can be there from the start.
+            # A folder that the program makes in /, as with os.makedirs, can exist from the start.
             made = asked.calls.keys() & _MADE
             return None if not made or parent != "/" else self._empty_folder(path)
         if "ENOENT" not in asked.errors and not self._is_ours(parent):
             notes[f"{shown(path)} is not proposed: it would be in a folder of the box's own"] = None
             return None
         if source is not None and os.path.isdir(source) and asked.calls.keys() <= _MADE | _LOOKED:
-            return self._empty_folder(path)  # a folder that is there on the host already
+            return self._empty_folder(path)  # this folder exists on the host
         beside = self.host.source_of(self.policy, parent)
         if beside is None or not os.path.isdir(beside):
             return None  # it would fail on the host as well
@@ -232,7 +232,7 @@ class NeedsSearch:
         return any(mount.target == path for mount in self.policy.filesystem.mounts)
 
     def _is_ours(self, path: str) -> bool:
-        """Whether a folder of the box is there because of a mount of the policy: in it, or on the way to it."""
+        """Whether a folder of the box exists because of a mount: in the mount, or on the way to it."""
         targets = [mount.target for mount in self.policy.filesystem.mounts]
         return any(f"{path}/".startswith(f"{each}/") or each.startswith(f"{path}/") for each in targets)
 
@@ -246,7 +246,7 @@ _READS: Final = (PathAccess.READ, PathAccess.LOOK)
 
 
 def _comes_of(proposal: Proposal, others: Iterable[Proposal]) -> bool:
-    """Whether an empty folder is there anyway: the host's folder is proposed in its place, or a mount below it."""
+    """Whether an empty folder need not be proposed: the host's folder is proposed in its place, or a mount below it."""
     mount = proposal.mount
     if mount is None or proposal.source:
         return False
@@ -258,7 +258,7 @@ def _comes_of(proposal: Proposal, others: Iterable[Proposal]) -> bool:
 
 
 def without_mounts_at(policy: Policy, path: str) -> Policy:
-    """Returns the policy without what is mounted at a path, so that it is looked for on the host."""
+    """Returns the policy without mounts at a path, so that the path is searched for on the host."""
     return evolve(
         policy, filesystem={"mounts": tuple(each for each in policy.filesystem.mounts if each.target != path)}
     )
@@ -276,7 +276,7 @@ def _told_of(seen: Shown, hides: bool, names: tuple[str, ...] | None) -> Iterato
 
 
 def counted(number: int, noun: str) -> str:
-    """Returns a number of things in words."""
+    """Returns a number with a noun, such as "3 files"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -289,7 +289,7 @@ def _secret_in(seen: Shown, hides: bool) -> str:
 
 
 def claims(result: Result, policy: Policy) -> Iterator[str]:
-    """Yields what the program says that it lacks, where the controller cannot see it: its claims, as hints."""
+    """Yields the program's claims about needs that the controller cannot see, as hints."""
     error = result.error
     if error is None:
         return

@@ -1,4 +1,4 @@
-"""What a program has tried in its box: its calls with paths, by path, within bounds."""
+"""Stores what a program has tried in its box: its calls with paths, by path, within bounds."""
 
 import enum
 import itertools
@@ -13,13 +13,13 @@ from proxybox.controller.audit import OSCall
 from proxybox.controller.calleffects import OF_NO_FILE, ON_DESCRIPTORS, CallEffect
 from proxybox.controller.oscalls.rows import by_effect, names_of, paths_of
 
-#: How many distinct paths are stored of one run, and distinct names of calls for each. Further ones are counted alone.
+#: The most distinct paths of one run that are stored, and call names for each. Further paths are only counted.
 MOST_PATHS: Final = 2_000
 MOST_NAMES: Final = 20
 
 
 class PathAccess(enum.StrEnum):
-    """What a call wants of a path."""
+    """The access to a path that a call requests."""
 
     LOOK = "look"
     READ = "read"
@@ -31,7 +31,7 @@ class PathAccess(enum.StrEnum):
 
 WRITES: Final = frozenset({PathAccess.ALTER, PathAccess.MAKE, PathAccess.REMOVE})
 
-#: How a call fails that the policy, or what it mounts, does not let through.
+#: The errors of calls that the policy or its mounts do not allow.
 REFUSED: Final = frozenset({"ENOENT", "ENOTDIR", "EACCES", "EPERM", "EROFS", "EBUSY", "EXDEV"})
 _CLOCKS: Final = names_of(CallEffect.CLOCK)
 _HOW = struct.Struct("<Q")
@@ -44,7 +44,7 @@ _Wanted: TypeAlias = Iterator[tuple["PathAccess", bytes]]
 class PathUse:
     """One path that a program tried.
 
-    kinds: what it wanted of it. calls: how often it tried, by the names of the calls. errors: the names of the errors
+    kinds: the requested accesses. calls: how often it tried, by the names of the calls. errors: the names of the errors
     that it got.
     """
 
@@ -64,11 +64,11 @@ class PathUse:
 
 @attrs.define(slots=True)
 class Observed:
-    """What one run has tried. `add` is an audit: it takes each call of the run.
+    """The paths that one run has tried. `add` is an audit: it gets each call of the run.
 
-    refused: the paths that it did not get, in the order of the last call for each. reached: those that it got.
-    more: calls for paths that are not stored, because there are too many. clock: how often it read a clock. short: the
-    errors that come of a limit (EMFILE, ENOSPC), by the names of calls.
+    refused: the paths with refused calls, in the order of the last call for each. reached: paths with successful calls.
+    more: calls for paths that are not stored, because there are too many. clock: how often it read a clock. short:
+    errors because of a limit (EMFILE, ENOSPC), with counts by the names of calls.
     """
 
     refused: dict[bytes, PathUse] = attrs.field(factory=dict)
@@ -79,14 +79,14 @@ class Observed:
 
     @classmethod
     def of(cls, calls: Iterable[OSCall]) -> Self:
-        """Returns what some recorded calls have tried."""
+        """Returns the paths that recorded calls have tried."""
         observed = cls()
         for call in calls:
             observed.add(call)
         return observed
 
     def add(self, call: OSCall) -> None:
-        """Takes one call, after it was decided."""
+        """Adds one call, after the decision about it."""
         if call.name in _CLOCKS:
             self.clock += 1
         if call.errno in ("EMFILE", "ENOSPC"):
@@ -103,7 +103,7 @@ class Observed:
                     self.more += 1
                     continue
                 asked = PathUse(path)
-            kept[path] = asked  # behind those that were tried before
+            kept[path] = asked  # after the paths that were tried before
             asked.count(kind, call)
 
     def without(self, other: "Observed") -> "Observed":
@@ -113,7 +113,7 @@ class Observed:
 
 
 def wanted(call: OSCall) -> Iterator[tuple[PathAccess, bytes]]:
-    """Yields what a call wants of which absolute paths in the box."""
+    """Yields the accesses that a call requests, with absolute paths in the box."""
     wants = _WANTS.get(call.name)
     if wants is not None:
         yield from wants(call)
@@ -140,7 +140,7 @@ def _flags(arguments: dict[str, Any]) -> int:
 
 
 def _last(call: OSCall) -> Iterator[bytes]:
-    """Yields the place where the path leads in the end."""
+    """Yields the path after all links were followed."""
     if call.paths:
         yield call.paths[-1]
     else:
@@ -156,7 +156,7 @@ def _first(call: OSCall) -> Iterator[bytes]:
 
 
 def _written(call: OSCall, which: int) -> Iterator[bytes]:
-    """Yields an absolute path that a record without `paths` has; a relative one is not known without its folder."""
+    """Yields the absolute path of a call without `paths`; a relative path is not known without its folder."""
     names = list(paths_of(call.name))
     path = call.arguments.get(names[which]) if names else None
     if isinstance(path, bytes) and path.startswith(b"/"):
@@ -172,7 +172,7 @@ def _at_the_end(kind: PathAccess) -> Callable[[OSCall], _Wanted]:
 
 
 def _from_to(kind: PathAccess) -> Callable[[OSCall], _Wanted]:
-    """What a call wants that gives a file another name. kind: what it wants of the old one."""
+    """Returns the accesses of a call that gives a file another name. kind: the access to the old name."""
     return lambda call: itertools.chain(
         ((kind, path) for path in _first(call)), ((PathAccess.MAKE, path) for path in _last(call))
     )

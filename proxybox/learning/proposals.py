@@ -1,4 +1,4 @@
-"""One widening of a policy: what it changes, which calls wanted it, and what else it would allow."""
+"""One widening of a policy: its change, the calls that need it, and what else it would allow."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from proxybox.policies import Mount, Policy, evolve
 from proxybox.policies.keys import keys
 from proxybox.terminal.harmless import on_one_line
 
-#: Characters of one name or path in a line for people.
+#: The most characters of one name or path in a line for people.
 MOST_SHOWN: Final = 160
 
 
@@ -19,9 +19,10 @@ MOST_SHOWN: Final = 160
 class Proposal:
     """One line, or one mount, that a policy would get.
 
-    mount: a mount to add, in place of what the policy has at its target. key, value: a key to set, such as
-    "limits.memory". calls: which calls wanted it, with counts. why: the reason in words. lets_in: what else it allows.
-    secret: why it may expose a secret; an empty text where nothing says so. needed: whether the run failed without it.
+    mount: a mount to add; it replaces the policy's mount at its target. key, value: a key to set, such as
+    "limits.memory". calls: the calls that need it, with counts. why: the reason in words. lets_in: what else it allows.
+    secret: why it may expose a secret; an empty text if there is no sign of it. needed: whether the run failed without
+    it.
     """
 
     mount: Mount | None = None
@@ -35,24 +36,24 @@ class Proposal:
 
     @property
     def name(self) -> str:
-        """By what it is recognised, so that there is one question for each thing."""
+        """The name that identifies it, so that nobody is asked twice."""
         if self.mount is not None:
             return f"{self.mount.target} {self.mount.source!r} {self.mount.mode} {self.mount.names}"
         return f"{self.key} {self.value}"
 
     @property
     def source(self) -> str:
-        """The file or folder of the host that it shows; an empty text where it shows none."""
+        """The file or folder of the host that it shows; an empty text if it shows none."""
         source = None if self.mount is None else self.mount.source
         return source if isinstance(source, str) else ""
 
     @property
     def is_asked_alone(self) -> bool:
-        """Whether --accept-all leaves it out: what may be secret, and what changes the host."""
+        """Whether --accept-all does not accept it, because it may be secret or changes the host."""
         return bool(self.secret) or (self.mount is not None and self.mount.mode == "rw")
 
     def described(self) -> str:
-        """Returns in words, on one line, what it changes."""
+        """Returns its change in words, on one line."""
         if self.mount is None:
             return f"{self.key} = {keys()[self.key].in_words(self.value)}"
         target, mode = on_one_line(self.mount.target), self.mount.mode
@@ -70,11 +71,11 @@ class Proposal:
         return f"{'the folder ' if os.path.isdir(self.source) else ''}{on_one_line(self.source)}{at}, {how}"
 
     def wanted_by(self) -> str:
-        """Returns in words which calls wanted it."""
+        """Returns in words which calls need it, or the reason without calls."""
         return ", ".join(f"{name} ×{count:,}" for name, count in self.calls.items()) or self.why
 
     def apply(self, policy: Policy) -> Policy:
-        """Returns the policy with this change. Raises PolicyError where it has no place in this policy."""
+        """Returns the policy with this change. Raises PolicyError if it does not fit into this policy."""
         if self.mount is not None:
             return with_mount(policy, self.mount)
         section, _, field = self.key.partition(".")
@@ -82,21 +83,21 @@ class Proposal:
 
 
 def shown(text: str) -> str:
-    """Returns a text of a guest, or a path, for a line of ours: controls as escapes, and cut when it is long."""
+    """Returns a guest's text, or a path, for one of our lines: controls become escapes, and a long text is cut."""
     text = on_one_line(text)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 2 :]}"
 
 
 def with_mount(policy: Policy, mount: Mount) -> Policy:
-    """Returns the policy with a mount in place of what it has at the same target, and of what the mount covers.
+    """Returns the policy with a mount; it replaces the mount at the same target, and mounts that it covers.
 
-    A mount that another one covers changes nothing: within that, it would only take its mode away.
+    A mount that another one covers is not added: it would only reduce the access within that mount.
     """
     if any(covers(each, mount) and not _is_between(policy, each, mount) for each in policy.filesystem.mounts):
         return policy
     kept = [each for each in policy.filesystem.mounts if each.target != mount.target and not covers(mount, each)]
     below = (at for at, each in enumerate(kept) if each.target.startswith(mount.target + "/"))
-    kept.insert(next(below, len(kept)), mount)  # before what is mounted in it: a later mount hides an earlier one
+    kept.insert(next(below, len(kept)), mount)  # before mounts inside it: a later mount hides an earlier one
     return evolve(policy, filesystem={"mounts": tuple(kept)})
 
 
@@ -117,7 +118,7 @@ _RANK: Final = {"ro": 0, "memory": 0, "overlay": 1, "rw": 2}
 
 
 def covers(wide: Mount, narrow: Mount) -> bool:
-    """Whether a mount of a folder shows what another mount shows, at the same place and with the same mode or more."""
+    """Whether a mount of a folder includes another mount, at the same place and with at least the same mode."""
     if not isinstance(wide.source, str) or not isinstance(narrow.source, str) or not os.path.isdir(wide.source):
         return False
     rest = narrow.target[len(wide.target) :]

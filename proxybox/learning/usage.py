@@ -1,4 +1,4 @@
-"""What recorded runs never used of a policy: the reverse of learning.
+"""Finds the parts of a policy that recorded runs never used: the reverse of learning.
 
 Rule: no box and no host is needed here, only records: calls and results.
 """
@@ -27,8 +27,8 @@ MARGIN: Final = 2
 class Unused:
     """A part of a policy that runs have not used.
 
-    key: its path, such as "filesystem.mounts[1]" or "limits.memory". used: what the runs have used instead. value: what
-    would be enough; None where the whole part can go.
+    key: its path, such as "filesystem.mounts[1]" or "limits.memory". used: the actual use, in words. value: a
+    sufficient value; None if the whole part can be removed.
     """
 
     key: str
@@ -37,10 +37,10 @@ class Unused:
 
 
 def unused(policy: Policy, calls: Iterable[OSCall], results: Iterable[Result] = ()) -> list[Unused]:
-    """Returns what of `policy` some runs never used: mounts, ways of writing, threads, and what results tell of limits.
+    """Returns the parts of a policy that some runs never used: mounts, write access, threads, and too wide limits.
 
-    calls: of all these runs, all of their calls; best with `paths`, which records have where there are interceptors.
-    Only absolute paths are known of other records. results: of the same runs; without them no limit is looked at.
+    calls: all calls of all these runs, best with `paths`, which records of runs with interceptors have. Without
+    `paths`, only absolute paths are known. results: of the same runs; without them no limit is checked.
     """
     used = Used(policy)
     for call in calls:
@@ -53,7 +53,7 @@ def unused(policy: Policy, calls: Iterable[OSCall], results: Iterable[Result] = 
 
 
 class Used:
-    """Which parts of a policy runs use. `add` is an audit: it takes each call."""
+    """The parts of a policy that runs use. `add` is an audit: it gets each call."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -64,7 +64,7 @@ class Used:
         self._threads = False
 
     def add(self, call: OSCall) -> None:
-        """Takes one call, after it was decided."""
+        """Adds one call, after the decision about it."""
         if call.name in _STARTS and call.errno is None:
             self._threads = True
         for kind, path in wanted(call):
@@ -78,7 +78,7 @@ class Used:
                     self._written.add(at)
 
     def _mount_of(self, path: bytes) -> int | None:
-        """Returns which mount has a path: the one with the longest target on the way to it."""
+        """Returns the number of the mount for a path: the one with the longest target on the way to it."""
         while len(path) > 1:
             if path in self._at:
                 return self._at[path]
@@ -86,7 +86,7 @@ class Used:
         return None
 
     def unused(self) -> Iterator[Unused]:
-        """Yields what was not used of the mounts, and of the threads."""
+        """Yields the unused parts of the mounts and of the threads."""
         filesystem = self.policy.filesystem
         for at, mount in enumerate(filesystem.mounts):
             key = f"filesystem.mounts[{at}]"

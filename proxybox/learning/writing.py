@@ -1,7 +1,7 @@
-"""A learned policy as TOML: what it has beyond a preset, with comments that say what wanted each line.
+"""Writes a learned policy as TOML: its additions to a preset, with comments that say which calls need each line.
 
-Rule: comments have text of guests in them, so each is made harmless and is one line. The text that is written is read
-back before it is handed out: it says exactly this policy.
+Rule: comments have text of guests in them, so each is made harmless and is one line. The text is parsed again before it
+is returned, and must give exactly this policy.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from proxybox.policies.dumping import toml_line
 from proxybox.policies.models import SECTIONS
 from proxybox.terminal.harmless import on_one_line
 
-#: Characters of one comment: names that a guest chose stand in it.
+#: The most characters of one comment, which may contain names that a guest chose.
 MOST_COMMENT: Final = 240
 
 Data = dict[str, Any]
@@ -24,8 +24,8 @@ Comments = Mapping[str, Sequence[str]]
 def to_commented_toml(policy: Policy, lines: Iterable[Proposal] = (), head: Iterable[str] = ()) -> str:
     """Returns a policy as a TOML file that extends a preset, with comments.
 
-    lines: what was learned; each key and each mount of theirs gets a comment. head: comments at the beginning. Raises
-    PolicyError for what a file cannot hold.
+    lines: the learned lines; each of their keys and mounts gets a comment. head: comments at the beginning. Raises
+    PolicyError for a policy that a file cannot express.
     """
     data = to_dict(policy)
     base, beyond = _nearest(data)
@@ -36,7 +36,7 @@ def to_commented_toml(policy: Policy, lines: Iterable[Proposal] = (), head: Iter
 
 
 def _nearest(data: Data) -> tuple[str, Data]:
-    """Returns the preset that needs the fewest keys beyond it, and these."""
+    """Returns the preset that needs the fewest additional keys, and these keys."""
     found = ((name, _beyond(data, to_dict(preset(name)))) for name in PRESETS)
     return min(found, key=lambda item: sum(len(each) if isinstance(each, dict) else 1 for each in item[1].values()))
 
@@ -92,6 +92,6 @@ def _comments(lines: Iterable[Proposal]) -> dict[str, list[str]]:
 
 
 def comment(text: str) -> str:
-    """Returns a text as one line of TOML that says nothing: whatever it has in it, it stays a comment."""
+    """Returns any text as one comment line of TOML."""
     shown = on_one_line(text)
     return f"# {shown if len(shown) <= MOST_COMMENT else shown[:MOST_COMMENT] + '...'}"

@@ -1,7 +1,7 @@
 """Packages for guests: folders, virtual environments, and requirements that are installed outside of any box.
 
-What is named stands in `packages=` and after `--packages`. Nothing of a package runs on this side: only wheels are
-installed, which are unpacked by a process that can start nothing, and they are compiled in a box (installing.py).
+They are named in `packages=` and after `--packages`. No code of a package runs on this side: only wheels are installed.
+They are unpacked by a process that can start nothing, and compiled in a box (installing.py).
 """
 
 import os
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 
 def with_packages(guest: "Guest", named: Sequence[str]) -> "Guest":
-    """Returns a guest with packages, as they are named for `folders`. Raises PackagesError and SandboxStartError."""
+    """Returns a guest with packages. named: as for `folders`. Raises PackagesError and SandboxStartError."""
     return guest.with_packages(folders(named, guest))
 
 
 def folders(named: Sequence[str], guest: "Guest", watcher: "Watcher | None" = None) -> tuple[str, ...]:
     """Returns the host folders of packages for a guest.
 
-    named: absolute paths of folders, of requirements files, and of scripts with inline metadata (PEP 723); what these
-    two want is installed into the cache when it is not there yet. watcher: gets the progress: it can take minutes.
+    named: absolute paths of folders, of requirements files, and of scripts with inline metadata (PEP 723); the packages
+    that these two require are installed into the cache if they are not in it yet. watcher: gets the progress: an
+    installation can take minutes.
 
     Raises PackagesError.
     """

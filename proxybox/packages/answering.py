@@ -1,7 +1,7 @@
 """Answers uv's question about the guest's interpreter, in a box: `python answering.py` in the place of an interpreter.
 
-uv asks an interpreter for its version, its platform and its markers, by having it run a script of uv's. It is given a
-program that looks like an interpreter (`asked`), which has the guest run that script in a box.
+uv asks an interpreter for its version, its platform and its markers, by letting it run a script of uv's. uv gets a
+program that looks like an interpreter (`interpreter`) and makes the guest run that script in a box.
 """
 
 import json
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
 _SECONDS = 60
-#: What an isolated Python imports this module from: where its parent does.
+#: An isolated Python imports this module from the same path as its parent.
 _BEGIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from proxybox.packages.answering import main; main()"
 _TAGS = "import sys; sys.path.insert(0, '/tools'); from packaging.tags import sys_tags; print(*sys_tags(), sep='\\n')"
 
 
 def interpreter(path: str, guest: "Guest", cache: str) -> None:
-    """Writes the program to a path. cache: the folder where uv has its script."""
+    """Writes the program to a path. cache: the folder in which uv stores its script."""
     words = [sys.executable, "-I", "-c", _BEGIN, json.dumps(trusted_path()), guest.executable, cache]
     with open(path, "w", encoding="utf-8") as file:
         file.write(f'#!/bin/sh\nexec {shlex.join(words)} "$0" "$@"\n')
@@ -33,7 +33,7 @@ def interpreter(path: str, guest: "Guest", cache: str) -> None:
 
 
 def main() -> None:
-    """Prints what the guest answers. Its path is that of the program: uv asks again where it is another one."""
+    """Prints the guest's answer, with this program's path as its own: with another path, uv would ask again."""
     from proxybox.controller import find_guest
 
     _, executable, cache, path, *words = sys.argv[1:]
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def tags(guest: "Guest") -> list[str]:
-    """Returns the tags of wheels that an interpreter takes, the best ones first, as it tells them in a box."""
+    """Returns the tags of wheels that fit an interpreter, the best ones first, as it prints them in a box."""
     import packaging
 
     (folder,) = packaging.__path__
@@ -56,7 +56,7 @@ def tags(guest: "Guest") -> list[str]:
 
 
 def _asked(guest: "Guest", words: Sequence[str], seen: Mapping[str, str]) -> str:
-    """Returns what an interpreter prints in a box. seen: folders of the host, by their places in the box."""
+    """Returns the output of an interpreter in a box. seen: folders of the host, by their places in the box."""
     from proxybox.controller.boxes.box import BoxRunner
     from proxybox.policies import Filesystem, Limits, Mount, Policy
 

@@ -1,10 +1,11 @@
 """The cache of installed packages: a folder for each interpreter and each list of requirements, which never changes.
 
-$XDG_CACHE_HOME/proxybox/packages/NAME-DIGEST holds packages as pip's --target does, and `proxybox.json` beside them
-says for what. Folders are shared by all boxes, which see them read-only. A folder gets its name when it is whole. In
-proxybox/wheels are the wheels that were fetched, by their SHA-256, which is compared again when one is used.
+$XDG_CACHE_HOME/proxybox/packages/NAME-DIGEST contains packages in the layout of pip's --target, and the file
+`proxybox.json`, which describes them. Folders are shared by all boxes, which see them read-only. A folder gets its name
+when it is complete. proxybox/wheels contains the fetched wheels under their SHA-256, which is compared again at each
+use.
 
-Rule: what lies in the cache is used where it is the user's or root's, and nobody else could have written it.
+Rule: content of the cache is used only if it belongs to the user or root, and nobody else could have written it.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from proxybox.controller.errors import PackagesError
 from proxybox.controller.removal import remove_folder
 from proxybox.controller.statefolder import cache_folder, is_ours
 
-#: The file beside packages that says what they are.
+#: The file beside packages that describes them.
 TOLD = "proxybox.json"
 _UNFINISHED = ".new-"
 
@@ -32,7 +33,7 @@ _UNFINISHED = ".new-"
 class Cached:
     """Packages in the cache. used: when they were used last, in seconds since 1970. size: in bytes.
 
-    packages: what was installed, such as attrs==25.1.0.
+    packages: the installed packages, such as attrs==25.1.0.
     """
 
     folder: str
@@ -44,12 +45,12 @@ class Cached:
 
 
 def place(name: str) -> str:
-    """Returns the path of a folder in the cache. Raises PackagesError for a user without one, or with others in it."""
+    """Returns the path of a folder in the cache. Raises PackagesError without a cache, or if others can write to it."""
     return os.path.join(_own("packages"), name)
 
 
 def _own(name: str) -> str:
-    """Returns the path of a folder of the cache, which is made. Raises PackagesError where others can write to it."""
+    """Makes a folder of the cache and returns its path. Raises PackagesError if other users can write to it."""
     folder = cache_folder(name)
     if folder is None:
         raise PackagesError("there is no folder for packages: set XDG_CACHE_HOME, or HOME, to an absolute path")
@@ -67,16 +68,16 @@ def _own(name: str) -> str:
 
 
 def check_owner(path: str, variable: str = "XDG_CACHE_HOME", *, may_be_shared: bool = False) -> None:
-    """Raises PackagesError for a folder that is somebody else's, or that anybody may write to (`is_ours`).
+    """Raises PackagesError for a folder of another user, or to which other users can write (`is_ours`).
 
-    variable: names another folder.
+    variable: the environment variable that can name another folder.
     """
     if not is_ours(path, may_be_shared=may_be_shared):
         raise PackagesError(f"{path}: other users can write there: set {variable} to a folder of your own")
 
 
 def is_there(folder: str) -> bool:
-    """Whether a folder of packages is whole; then it is used now. Raises PackagesError for one of another user."""
+    """Whether a folder of packages is complete; then its time of last use is set. Raises as `check_owner`."""
     facts = os.path.join(folder, TOLD)
     if not os.path.isfile(facts):
         return False
@@ -88,7 +89,7 @@ def is_there(folder: str) -> bool:
 
 @contextlib.contextmanager
 def work_for(folder: str) -> Iterator[str]:
-    """A folder to work in, beside the one that is to be made. It goes with the block, or when its process has ended."""
+    """Makes a folder for work, beside the future `folder`. It is removed after the block, or after its process."""
     parent = os.path.dirname(folder)
     _sweep(parent)
     work = tempfile.mkdtemp(dir=parent, prefix=_UNFINISHED)
@@ -103,8 +104,8 @@ def work_for(folder: str) -> Iterator[str]:
 
 
 def finish(made: str, folder: str, facts: dict[str, Any]) -> None:
-    """Gives packages their place in the cache, unless another process was faster."""
-    with open(os.path.join(made, TOLD), "x", encoding="utf-8") as file:  # never through a link
+    """Moves packages to their place in the cache, unless another process was faster."""
+    with open(os.path.join(made, TOLD), "x", encoding="utf-8") as file:  # "x": follows no link
         json.dump(facts, file)
     try:
         os.rename(made, folder)
@@ -114,7 +115,7 @@ def finish(made: str, folder: str, facts: dict[str, Any]) -> None:
 
 
 def wheel(sha256: str) -> str:
-    """Returns the path of a wheel in the cache; "" where it is not there."""
+    """Returns the path of a wheel in the cache; "" if it is not in it."""
     path = os.path.join(_own("wheels"), sha256)
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -132,7 +133,7 @@ def keep_wheel(path: str, sha256: str) -> None:
 
 
 def cached() -> Iterator[Cached]:
-    """Yields what is in the cache, the least recently used first."""
+    """Yields the packages in the cache, the least recently used first."""
     found = []
     for folder in _entries(cache_folder("packages") or ""):
         if os.path.basename(folder).startswith("."):
@@ -149,9 +150,9 @@ def cached() -> Iterator[Cached]:
 
 
 def prune(older_than: float = 0) -> list[Cached]:
-    """Removes packages, and wheels, that were not used for that many seconds. Returns the packages that are gone.
+    """Removes packages and wheels that were not used for that many seconds. Returns the removed packages.
 
-    Boxes that run meanwhile lose the files that they have not read yet.
+    Boxes that run during this lose the files that they have not read yet.
     """
     gone = [each for each in cached() if time.time() - each.used >= older_than]
     for each in gone:
@@ -167,7 +168,7 @@ def prune(older_than: float = 0) -> list[Cached]:
 
 
 def _sweep(parent: str) -> None:
-    """Removes what installations have left whose process was killed. Others hold a lock."""
+    """Removes the folders of installations whose process was killed. Running installations hold a lock."""
     for path in _entries(parent):
         if os.path.basename(path).startswith(_UNFINISHED):
             _remove(path)
@@ -179,10 +180,10 @@ def _remove(path: str) -> None:
     except OSError:
         return
     try:
-        if time.time() - os.fstat(fd).st_mtime > 1:  # one that has just been made may not have its lock yet
+        if time.time() - os.fstat(fd).st_mtime > 1:  # a new folder may not have its lock yet
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_folder(path)
-    except OSError:  # somebody works there
+    except OSError:  # an installation uses it
         pass
     finally:
         os.close(fd)

@@ -1,7 +1,7 @@
-"""The process that reads what strangers wrote: `python -I .../child.py`, with its task as JSON on standard input.
+"""The process that reads data of strangers: `python -I .../child.py`, with its task as JSON on standard input.
 
 It confines itself, and then either becomes uv, which finds out what to install (resolving.py), or fetches and unpacks
-wheels (fetching.py) or builds of a translated PyPy (tarballs.py). helper.py starts it, and says what a task is.
+wheels (fetching.py) or builds of a translated PyPy (tarballs.py). helper.py starts it, and documents the tasks.
 
 Rule: until the path has come, only Python's own library is imported.
 """
@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-#: Bytes of a file, seconds of CPU time, and no core dumps. Then bytes of memory: an index may answer without end, and
-#: uv keeps what it is answered. Resolving takes it some hundred MB of addresses, by the number of its threads.
+#: Bytes of a file, seconds of CPU time, and no core dumps. Then bytes of memory: an index may send an endless answer,
+#: and uv stores answers in memory. Resolving takes some hundred MB of address space, depending on the number of uv's
+#: threads.
 _LIMITS = {resource.RLIMIT_FSIZE: 8 << 30, resource.RLIMIT_CPU: 900, resource.RLIMIT_CORE: 0}
 _MEMORY, _MEMORY_OF_PROGRAM = 2 << 30, 3 << 30
-#: What programs of this system read that use the network: libraries, certificates (their folders have private keys,
-#: too), and how names are resolved.
+#: Files that programs of this system read to use the network: libraries, certificates (the folders above have private
+#: keys, too), and the configuration of name resolution.
 _SYSTEM = (
     "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share", "/lib", "/lib64", "/etc/ssl/certs",
     "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/certs",
@@ -34,8 +35,8 @@ _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
 
 
 def main() -> None:
-    """Does the task. Standard error and the exit status tell what went wrong."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the process that waits for it has ended
+    """Does the task. Standard error and the exit status report errors."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # if the parent process ends
     task = json.load(sys.stdin)
     memory = _MEMORY_OF_PROGRAM if "program" in task else _MEMORY
     for kind, most in {**_LIMITS, resource.RLIMIT_AS: memory}.items():
@@ -51,7 +52,7 @@ def main() -> None:
 
         _confine(task, (program, *_LOADERS))
         run(program, task["arguments"], task["environment"])
-    else:  # with all that it imports: later on, Python's own library is read alone
+    else:  # imports all modules now: after _confine, only Python's own library can be read
         if "archives" in task:
             from proxybox.packages import tarballs as work
         else:
@@ -75,7 +76,7 @@ def _confine(task: Mapping[str, Any], programs: tuple[str, ...] = ()) -> None:
 
 
 def _own_library() -> list[str]:
-    """Returns the folders of Python's own library. sys.path has more: a script's folder may be somebody's home."""
+    """Returns the folders of Python's own library. sys.path also has a script's folder, which may be a home."""
     library = os.path.dirname(os.__file__)
     return [library, *(each for each in sys.path if os.path.basename(each) == "lib-dynload")]
 

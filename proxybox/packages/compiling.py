@@ -1,4 +1,4 @@
-"""Compiled files of packages: a box cannot write them, so what is not compiled is compiled again by each program."""
+"""Compiled files of packages. A box cannot write them, so without them each program compiles the sources again."""
 
 import functools
 import glob
@@ -14,20 +14,20 @@ from proxybox.controller.errors import PackagesError, warn
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
-#: Entries of a folder that are looked at: those are modules and packages, and one file stands for all of a package.
+#: The most entries of a folder that are checked: modules and packages; of a package, one file is checked.
 _MOST = 1000
 _SECONDS = 900
 #: PEP 552: the magic number, flags, and then the source's time and size or its hash.
 _HEAD = struct.Struct("<4sIII")
 _HAS_HASH = 1
-#: How many names a message has; of further ones, it has the number.
+#: The most names in a message; of further names, it has only the number.
 _TOLD = 3
 
 
 def not_compiled(folder: str, tag: str) -> list[str]:
-    """Returns the modules and packages in a folder that have no compiled file, or a stale one, for an interpreter.
+    """Returns the modules and packages in a folder whose compiled file for an interpreter is missing or stale.
 
-    tag: its sys.implementation.cache_tag. A package is judged by its `__init__.py`.
+    tag: its sys.implementation.cache_tag. For a package, only its `__init__.py` is checked.
     """
     return [name for name, source in _sources(folder) if not _is_compiled(source, tag)]
 
@@ -62,9 +62,9 @@ def _is_compiled(source: str, tag: str) -> bool:
 def warn_of(guest: "Guest") -> None:
     """Warns of installed packages of a guest that are not compiled (ProxyboxWarning), once in a process.
 
-    A folder without installed packages is somebody's own, who may be changing it.
+    There is no warning for a folder without installed packages: its files may be changed by their author.
 
-    Workers of pools and of grading do not: the process that has started them has warned.
+    Workers of pools and of grading do not warn: the process that has started them has warned.
     """
     processes = sys.modules.get("multiprocessing.process")
     if processes is None or processes.parent_process() is None:
@@ -85,10 +85,10 @@ def _warn(folder: str, name: str, tag: str, executable: str) -> None:
 
 
 def compile_all(folder: str, guest: "Guest") -> None:
-    """Compiles the packages in a folder, by an interpreter in a box which may write there and nowhere else.
+    """Compiles the packages in a folder, by an interpreter in a box that can write only to this folder.
 
-    The compiled files are not checked against their sources (PEP 552, unchecked hashes). What is no Python stays as it
-    is. Raises SandboxStartError, and PackagesError for a folder where nothing can be written.
+    The compiled files are not checked against their sources (PEP 552, unchecked hashes). Files that are not Python are
+    left out. Raises SandboxStartError, and PackagesError if files were not compiled.
     """
     from proxybox.controller.boxes.box import BoxRunner
     from proxybox.controller.boxes.worldbuilding import BoxFolder

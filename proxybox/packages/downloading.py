@@ -31,15 +31,15 @@ _telling = threading.Lock()
 
 def tell(**said: object) -> None:
     """Sends a line of JSON to the process that has started this one."""
-    with _telling:  # threads tell, too
+    with _telling:  # several threads call this
         print(json.dumps(said), flush=True)
 
 
 def fetched(network: "IndexOpener", wanted: Mapping[str, Any], folder: str) -> Path:
-    """Returns the path of a file, whose hashes are as they should be.
+    """Fetches a file, checks its hashes, and returns its path.
 
-    wanted: its name as `file`, its `url`, its `hashes` (the first, and one of the others where there are more, must be
-    right), its `size` or None, and as `kept` where it may lie already. Raises NoArchive.
+    wanted: its name as `file`, its `url`, its `hashes` (the first must be right, and one of the others if there are
+    more), its `size` or None, and as `kept` the path of an earlier copy or "". Raises NoArchive.
     """
     path = Path(folder, wanted["file"])
     if wanted["kept"]:
@@ -84,7 +84,7 @@ def _write(source: IO[bytes], wanted: Mapping[str, Any], path: Path) -> None:
 
 @attrs.define
 class IndexOpener:
-    """Opens addresses. indexes: addresses of indexes; the name and password of one are sent to its own host alone."""
+    """Opens addresses. indexes: addresses of indexes; the name and password of an index are sent only to its host."""
 
     indexes: Sequence[str]
     _opener: urllib.request.OpenerDirector = attrs.field(init=False)
@@ -98,7 +98,7 @@ class IndexOpener:
 
     @contextlib.contextmanager
     def open(self, url: str) -> Iterator[IO[bytes]]:
-        """What an address gives. Raises OSError and HTTPException."""
+        """Opens an address for reading. Raises OSError and HTTPException."""
         parts = urllib.parse.urlsplit(url)
         if parts.scheme == "file":
             with open(urllib.parse.unquote(parts.path), "rb") as file:
@@ -114,7 +114,7 @@ class IndexOpener:
             yield answer
 
     def _password(self, scheme: str, host: str, url: str) -> str:
-        """Returns NAME:PASSWORD for a host; "" where there is none."""
+        """Returns NAME:PASSWORD for a host; "" if there is none."""
         for each in (url, *self.indexes):
             parts = urllib.parse.urlsplit(each)
             user, _, its = parts.netloc.rpartition("@")
@@ -124,7 +124,7 @@ class IndexOpener:
 
 
 class _NoFiles(urllib.request.HTTPRedirectHandler):
-    """An index may lead elsewhere, but not to what is no web server, and not from https to http."""
+    """Allows redirections, but only to http or https addresses, and not from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str

@@ -19,7 +19,7 @@ _AT_ONCE = 4
 
 def fetch(task: Mapping[str, Any]) -> None:
     """Fetches and unpacks the wheels of a task. A failure ends the process with one line that says why."""
-    os.umask(0o022)  # boxes of other users see them
+    os.umask(0o022)  # boxes of other users read the files
     try:
         folder = UnpackedFolder(task["target"])
         network = IndexOpener(task["indexes"])

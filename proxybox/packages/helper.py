@@ -1,4 +1,4 @@
-"""Starts the process that reads what strangers wrote (child.py), and watches it."""
+"""Starts the process that reads data of strangers (child.py), and watches it."""
 
 import contextlib
 import json
@@ -18,20 +18,20 @@ from proxybox.terminal.harmless import harmless_lines
 
 _CHILD: Final = str(Path(__file__).with_name("child.py"))
 _SECONDS: Final = 900
-#: Bytes, and files, that it may have in its folder at once; this is looked at now and then.
+#: The most bytes and files in its folder at one time, and the seconds between checks of this.
 _MOST_BYTES: Final = 32 << 30
 _MOST_FILES: Final = 1_000_000
 _EACH: Final = 2.0
 #: Without this variable, some builds of Python do not start.
 _LOADERS: Final = ("LD_LIBRARY_PATH",)
-#: Bytes of its last words that are read, and of a line that it tells. Then levels of folders.
+#: The most bytes of its error message, and of a line of its output. Then the most levels of folders.
 _MOST: Final = 1 << 16
 _DEEPEST: Final = 100
-#: Variables that it gets, beside those below: how to reach the network.
+#: Variables that it gets, besides those below: proxies for the network.
 _PROXIES: Final = (
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
-#: Where certificates are, as one program or another wants them named; the first that is set counts.
+#: Variables for the places of certificates, each with its names in several programs; the first that is set counts.
 _CERTIFICATES: Final = {
     "SSL_CERT_FILE": ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     "SSL_CERT_DIR": ("SSL_CERT_DIR",),
@@ -40,7 +40,7 @@ _CERTIFICATES: Final = {
 
 
 def network() -> dict[str, str]:
-    """Returns the variables of this process that say how the network is reached."""
+    """Returns the variables of this process for access to the network."""
     found = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
     for name, others in _CERTIFICATES.items():
         named = next((os.environ[each] for each in others if os.environ.get(each)), None)
@@ -58,12 +58,12 @@ def work_on(
     writes: Sequence[str],
     on_line: Callable[[dict[str, Any]], object] = lambda line: None,
 ) -> None:
-    """Has a child do a task, and waits for it.
+    """Lets a child process do a task, and waits for it.
 
-    work: a folder of its own, which has the empty folder `empty`. reads, writes: what it may open. on_line: called with
-    each line of JSON that it tells.
+    work: a folder for this task, which contains the empty folder `empty`. reads, writes: paths that it may open.
+    on_line: called with each line of JSON that it prints.
 
-    Raises PackagesError with its last words when it fails.
+    Raises PackagesError with the end of its standard error when it fails.
     """
     certificates = [environment[name] for name in _CERTIFICATES if name in environment]
     empty = os.path.join(work, "empty")
@@ -75,7 +75,7 @@ def work_on(
     with open(os.path.join(work, "stderr"), "w+b") as errors:
         with _child(errors.fileno(), work) as process:
             if process.stdin is not None:
-                with contextlib.suppress(BrokenPipeError), process.stdin:  # its last words say why
+                with contextlib.suppress(BrokenPipeError), process.stdin:  # its standard error says why
                     process.stdin.write(json.dumps(stream).encode())
             for line in _lines(process.stdout):
                 on_line(line)
@@ -89,7 +89,7 @@ def work_on(
 
 
 def _lines(stream: IO[bytes] | None) -> Iterator[dict[str, Any]]:
-    """Yields what a child tells. Raises PackagesError where that is not what it should be: it may be subverted."""
+    """Yields the objects that a child prints. Raises PackagesError for other output: the child may be compromised."""
     while line := stream.readline(_MOST) if stream else b"":
         try:
             found = json.loads(line)
@@ -109,9 +109,9 @@ def _status(status: int) -> str:
 
 
 def _too_much(work: str) -> str:
-    """Returns what of a folder is too much; "" where nothing is.
+    """Returns in words which limit a folder exceeds; "" if it exceeds none.
 
-    os.walk recurses, and ends where Python's stack does.
+    It does not use os.walk, which is recursive and would exceed the stack.
     """
     size = files = 0
     pending = [(work, 0)]
@@ -124,7 +124,7 @@ def _too_much(work: str) -> str:
                     if each.is_dir(follow_symlinks=False):
                         pending.append((each.path, depth + 1))
                     else:
-                        with contextlib.suppress(FileNotFoundError):  # it has gone
+                        with contextlib.suppress(FileNotFoundError):  # it was removed
                             size += each.stat(follow_symlinks=False).st_size
         except FileNotFoundError:
             continue
@@ -139,7 +139,7 @@ def _too_much(work: str) -> str:
 
 @contextlib.contextmanager
 def _child(errors: int, work: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """A child that ends with the block, and before it when it takes too long, or too much of the disk."""
+    """Starts a child, and kills it after the block, or earlier if it takes too much time or disk space."""
     process = subprocess.Popen(
         [sys.executable, "-I", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
         env={name: os.environ[name] for name in _LOADERS if name in os.environ}, start_new_session=True,
@@ -160,7 +160,7 @@ def _child(errors: int, work: str) -> "Iterator[subprocess.Popen[bytes]]":
             try:
                 yield process
             finally:
-                process.kill()  # where it has not been waited for: an exception goes by
+                process.kill()  # after an exception it still runs
     finally:
         ended.set()
         watcher.join()

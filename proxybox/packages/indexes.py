@@ -1,7 +1,7 @@
-"""Where packages are looked for: the indexes and folders of wheels that requirements name, and the caller's own.
+"""Where to search for packages: the indexes and folders of wheels that requirements name, and the caller's own.
 
-The caller's own stand in pip's and uv's variables and configuration files, which are read here. pip and uv themselves
-see neither: they would take more from there, and from the current folder, than where packages are.
+The caller's own are in pip's and uv's variables and configuration files, which are read here. uv itself sees neither:
+it would use other settings of them, and files of the current folder.
 """
 
 import configparser
@@ -31,7 +31,7 @@ class Indexes:
     is_none: bool = False
 
     def over(self, other: "Indexes") -> "Indexes":
-        """Returns these, and what they do not say as `other` says it."""
+        """Returns these, completed by the settings of `other`."""
         return Indexes(
             default=self.default or other.default,
             extra=tuple(dict.fromkeys(self.extra + other.extra)),
@@ -50,7 +50,7 @@ class Indexes:
 
 
 def folder(where: str, value: str, base: str) -> str:
-    """Returns what --find-links names: an address, or the absolute path of a folder, relative to `base`."""
+    """Returns the value of --find-links: an address, or a folder's path, made absolute by `base`."""
     if "://" in value:
         address(where, value)
         return value
@@ -61,7 +61,7 @@ def folder(where: str, value: str, base: str) -> str:
 
 
 def configured() -> Indexes:
-    """Returns the caller's own: variables before files, and uv's before pip's."""
+    """Returns the caller's own indexes: variables have priority over files, and uv's over pip's."""
     found = Indexes()
     for each in (_uv_variables(), _pip_variables(), *_uv_files(), *_pip_files()):
         found = found.over(each)
@@ -72,7 +72,7 @@ def _indexes(
     where: str, default: object = None, extra: Iterable[object] = (), folders: Iterable[object] = (),
     is_none: bool = False,
 ) -> Indexes:  # fmt: skip
-    """Makes Indexes of what is configured somewhere, if that makes sense."""
+    """Makes Indexes from configured values. Raises PackagesError for invalid values."""
     texts = [default] if default else []
     for value in (*texts, *extra, *folders):
         if not isinstance(value, str):
@@ -109,7 +109,7 @@ def _uv_variables() -> Indexes:
 
 
 def _unnamed(text: str) -> str:
-    """An index may be written NAME=URL."""
+    """Returns the URL of an index, which may be written NAME=URL."""
     name, equals, url = text.partition("=")
     return url if equals and "/" not in name else text
 
@@ -166,7 +166,7 @@ def _pip_values(where: str, values: Mapping[str, str]) -> Indexes:
 
 def _pip_files() -> Iterator[Indexes]:
     named = os.environ.get("PIP_CONFIG_FILE", "")
-    if named == os.devnull:  # pip's way to say: none
+    if named == os.devnull:  # this is how pip says: none
         return
     places = [named, f"{sys.prefix}/pip.conf", f"{_config_home()}/pip/pip.conf", "~/.pip/pip.conf"]
     for path in (*places, "/etc/pip.conf", "/etc/xdg/pip/pip.conf"):
@@ -189,7 +189,7 @@ def _config_home() -> str:
 
 
 def _text(path: str) -> str | None:
-    """Returns the text of a configuration file; None where there is none that we can read."""
+    """Returns the text of a configuration file; None if there is none, or if it cannot be read."""
     if not os.path.isabs(path):
         return None
     try:

@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
 
-#: Characters of a block.
+#: The most characters of a block.
 _MOST = 1 << 13
 
 
 def dependencies(path: str, text: str, guest: "Guest") -> list[str]:
     """Returns the texts of the requirements that a script names.
 
-    Raises PackagesError for metadata that makes no sense, or is for another Python than the guest's.
+    Raises PackagesError for invalid metadata, or metadata for another Python than the guest's.
     """
     metadata = _metadata(path, text)
     found, python = metadata.get("dependencies", []), metadata.get("requires-python", "")
@@ -54,7 +54,7 @@ def _metadata(path: str, text: str) -> dict[str, Any]:
         elif line == "#" or line.startswith("# "):
             block.append(line[2:])
         else:
-            block = None  # no block: it was not closed
+            block = None  # not closed, so no block
     if len(blocks) != 1:
         count = "several blocks" if blocks else "no block"
         raise PackagesError(f"{path}: {count} of inline metadata (PEP 723: # /// script ... # ///): want one")

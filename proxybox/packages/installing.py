@@ -1,12 +1,12 @@
-"""Installs what requirements ask for, once. No code of a package runs meanwhile, but in a box.
+"""Installs the packages of requirements, once. During this, code of a package runs only in a box.
 
 requirements.py, inline.py   requirements, written anew
-indexes.py                   where it is looked for
-resolving.py                 which wheels that are            uv, in child.py, which can start nothing
-answering.py                 what the guest is                the guest, in a box
-fetching.py, unpacking.py    their files                      in child.py
+indexes.py                   where to search for packages
+resolving.py                 the wheels to install            uv, in child.py, which can start nothing
+answering.py                 the facts of the guest           the guest, in a box
+fetching.py, unpacking.py    the wheels' files                in child.py
 compiling.py                 compiled files                   the guest, in a box
-cache.py                     where they are in the end
+cache.py                     the folder for the result
 """
 
 import contextlib
@@ -30,12 +30,12 @@ from proxybox.terminal.harmless import on_one_line
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
-#: How many names of packages a message has; of further ones, it has the number.
+#: The most names of packages in a message; of further packages, it has only the number.
 _NAMED = 8
 
 
 def installed(wanted: Wanted, guest: "Guest", watcher: Watcher) -> str:
-    """Returns the folder with the packages that are required; installs them where they are missing.
+    """Returns the folder with the required packages; installs them if the cache does not have them.
 
     Raises PackagesError when they cannot be installed.
     """
@@ -61,7 +61,7 @@ def _install(wanted: Wanted, indexes: Indexes, guest: "Guest", watcher: Watcher,
     wheels = resolve(wanted, indexes, guest, work) if wanted.wishes else []
     _fetch(wheels, wanted, indexes, work, made, watcher)
     os.chmod(made, 0o755)  # noqa: S103 - boxes of other users see it
-    with contextlib.suppress(PackagesError):  # a file that is no Python is compiled by nobody
+    with contextlib.suppress(PackagesError):  # some files may be invalid Python
         compile_all(made, guest)
     facts = {
         "guest": guest.name, "executable": guest.executable, "requirements": wanted.lines(),
@@ -71,7 +71,7 @@ def _install(wanted: Wanted, indexes: Indexes, guest: "Guest", watcher: Watcher,
 
 
 def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, made: str, watcher: Watcher) -> None:
-    """Has wheels fetched and unpacked into the folder `made`."""
+    """Lets a child process fetch wheels and unpack them into the folder `made`."""
     if not wheels:
         return
     progress = Progress(wheels=len(wheels), size=sum(each.size for each in wheels))
@@ -104,7 +104,7 @@ def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, mad
     }  # fmt: skip
     reads = [*local(wanted, indexes), *filter(None, kept.values())]
     work_on(task, work, environment=network(), reads=reads, writes=[made, downloads], on_line=on_line)
-    if not done:  # whoever waits for all children may have taken its exit status away
+    if not done:  # a thread that waits for all children may have taken its exit status
         raise PackagesError("the wheels were not all unpacked")
     for each in wheels:
         cache.keep_wheel(os.path.join(downloads, each.file), each.sha256)

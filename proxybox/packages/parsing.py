@@ -1,7 +1,7 @@
-"""One requirement or address: read into its fields, and written anew from these alone.
+"""Parses one requirement or address, and writes it anew from its fields alone.
 
-Rule: no text of somebody else's reaches an installer. What is written here is one line of printable ASCII without "$",
-which installers fill in from their environment.
+Rule: no foreign text reaches an installer. The written text is one line of printable ASCII without "$", because
+installers replace $NAME by environment variables.
 """
 
 import re
@@ -15,11 +15,11 @@ from proxybox.controller.errors import PackagesError
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-#: Characters of a requirement without its hashes. The longest that people write have some 300.
+#: The most characters of a requirement without its hashes. The longest ones in practice have about 300.
 _LONGEST = 2000
 _HARMLESS = re.compile(r"[ -#%-~]+")  # printable ASCII without $
 _ARBITRARY = re.compile(r"===[A-Za-z0-9._+!-]+")
-#: Endings by which an installer tells a file of the current folder from a name.
+#: Suffixes by which an installer distinguishes a file of the current folder from a name.
 _FILES = (".whl", ".zip", ".tar", ".gz", ".bz2", ".xz", ".tgz", ".tbz", ".zst", ".egg", ".toml", ".txt", ".in", ".py")
 _LOOKS_LIKE_A_PLACE = re.compile(r"[\w.+-]*[/\\]|\w+\+\w+:|file:|https?:")
 _FROM_ELSEWHERE = ("git+", "hg+", "svn+", "bzr+")
@@ -31,9 +31,9 @@ BUILDS = (
 
 @attrs.frozen
 class Wish:
-    """A requirement. name: normalised. line: for the installer. url: of its wheel, where it names one.
+    """A requirement. name: normalised. line: for the installer. url: of its wheel, if it names one.
 
-    hashes: as NAME:DIGEST, of the files that it may be.
+    hashes: of the allowed files, as NAME:DIGEST.
     """
 
     name: str
@@ -46,9 +46,10 @@ class Wish:
 
 
 def wish(where: str, text: str, hashes: frozenset[str] = frozenset(), *, is_script: bool = False) -> Wish:
-    """Returns the requirement (PEP 508) that a text is, and raises PackagesError for anything else.
+    """Parses a requirement (PEP 508). Raises PackagesError for any other text.
 
-    where: what errors begin with. is_script: it stands in a script, which may be anybody's, and so names no address.
+    where: the beginning of error messages. is_script: it is in a script, which anybody may have written, and so must
+    not name an address.
     """
     if len(text) > _LONGEST:
         raise PackagesError(f"{where}: a requirement of {len(text)} characters: want at most {_LONGEST}")
@@ -60,7 +61,7 @@ def wish(where: str, text: str, hashes: frozenset[str] = frozenset(), *, is_scri
             f"{where}: {text.strip()}: names an address, and the script may be anybody's: write it into a requirements "
             "file of your own"
         )
-    if found.url and not address(where, found.url).path.endswith(".whl"):  # its path, whatever its query says
+    if found.url and not address(where, found.url).path.endswith(".whl"):  # only the path, not the query
         raise PackagesError(f"{where}: {text.strip()}: {BUILDS}")
     if not found.url and found.name.lower().endswith(_FILES):
         raise PackagesError(f"{where}: {found.name}: names a file: want the name of a package")
@@ -81,7 +82,7 @@ def _parsed(where: str, text: str) -> "Requirement":
 
     try:
         found = Requirement(text)
-        str(found.marker)  # which recurses as reading does
+        str(found.marker)  # str() is as recursive as the parser
         return found
     except RecursionError:
         raise PackagesError(f"{where}: a marker with too many parentheses") from None
@@ -93,7 +94,7 @@ def _parsed(where: str, text: str) -> "Requirement":
 
 
 def address(where: str, url: str) -> SplitResult:
-    """Returns the parts of the address of a file or an index. Raises PackagesError for what is none."""
+    """Returns the parts of the address of a file or an index. Raises PackagesError for an invalid address."""
     try:
         found = urlsplit(url)
         _, host = found.port, found.hostname

@@ -1,7 +1,7 @@
-"""What a requirements file (pip's format) or the inline metadata of a script (PEP 723) asks for.
+"""Reads the requirements of a requirements file (pip's format) or of a script's inline metadata (PEP 723).
 
-Only what leads to wheels is accepted: paths, version control and editable installs would build, and so run, somebody's
-code here. All that is read is bounded, and read in linear time.
+Only requirements that lead to wheels are accepted: paths, version control and editable installs would build, and so
+run, foreign code here. The input is bounded, and read in linear time.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from proxybox.packages.parsing import Wish, address, wish
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
-#: Options of a requirements file, with what they mean; those of the second row have no value.
+#: Options of a requirements file, with their meanings; those of the last row have no value.
 _OPTIONS = {
     "-i": "index", "--index-url": "index", "--extra-index-url": "extra", "-f": "folder", "--find-links": "folder",
     "-r": "file", "--requirement": "file",
@@ -27,18 +27,18 @@ _OPTIONS = {
 _FLAGS = ("none", "pre", "hashes")
 #: The hashes that a requirement may have, with their number of hexadecimal digits.
 _HASHES = {"sha256": 64, "sha384": 96, "sha512": 128}
-#: What the extra `packages` brings.
+#: The libraries of the extra `packages`.
 _LIBRARIES = ("installer", "packaging", "uv")
 _MOST, _DEEPEST, _MOST_FILES = 1 << 20, 8, 100
-#: Lines of all files together, and indexes and folders of wheels.
+#: The most lines of all files together, and the most indexes and folders of wheels.
 _MOST_LINES, _MOST_INDEXES = 20_000, 50
-#: How a file that another one names must be called.
+#: Suffixes of files that another file may name.
 _ENDINGS = (".txt", ".in")
 
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """All requirements. pre: versions before a release, too. hashes: whether each package must have one."""
+    """All requirements. pre: whether pre-releases are allowed. hashes: whether each package must have a hash."""
 
     wishes: tuple[Wish, ...] = ()
     indexes: Indexes = attrs.field(factory=Indexes)
@@ -46,15 +46,15 @@ class Wanted:
     hashes: bool = False
 
     def lines(self) -> list[str]:
-        """Returns the lines of a requirements file that say the same, without passwords."""
+        """Returns the lines of an equivalent requirements file, without passwords."""
         flags = (("--pre",) if self.pre else ()) + (("--require-hashes",) if self.hashes else ())
         return [*self.indexes.lines(), *flags, *map(str, self.wishes)]
 
 
 def wanted(path: str, guest: "Guest") -> Wanted:
-    """Returns what a file or a script asks for.
+    """Returns the requirements of a file or a script.
 
-    Raises PackagesError for what cannot be read, makes no sense, or asks for a build.
+    Raises PackagesError for a file that cannot be read, is invalid, or requires a build.
     """
     for name in _LIBRARIES:
         if importlib.util.find_spec(name) is None:
@@ -111,7 +111,7 @@ class _Reading:
                 self.wishes.append(wish(where, text, frozenset(_hash(where, each) for each in options)))
 
     def _option(self, where: str, path: str, line: str, depth: int) -> None:
-        """One option, alone on its line, with one value or none."""
+        """Reads one option, alone on its line, with one value or none."""
         name, value = _split(line)
         meaning = _OPTIONS.get(name)
         if meaning is None:
@@ -138,10 +138,10 @@ class _Reading:
             self.indexes = index.over(self.indexes)
 
     def _beside(self, where: str, path: str) -> str:
-        """Returns the path of a file that another one names, which may be somebody else's.
+        """Returns the path of a file that another file names; other people may have written that file.
 
-        What stands in a file goes to the index as names of packages, and the other one may name that, too: so it must
-        not be any file of the caller's, such as one with a password.
+        The content of a file is sent to the index as names of packages, and the other file can also choose the index.
+        So it must not name any file of the caller, such as a file with a password.
         """
         real = os.path.realpath(path) if path.isprintable() else ""
         is_below = real.startswith(f"{self.top.rstrip('/')}/")
@@ -154,7 +154,7 @@ class _Reading:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yields the lines that say something, with their numbers: continued lines as one, without comments."""
+    """Yields the lines that are not empty, with their numbers: continued lines as one, without comments."""
     begun, joined = 0, ""
     for number, line in enumerate(text.split("\n"), 1):
         begun = begun or number
@@ -170,7 +170,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _without_comment(line: str) -> str:
-    """A comment begins with # at the beginning of a line, or after white space."""
+    """Removes a comment, which begins with # at the beginning of a line or after white space."""
     at = line.find("#")
     while at > 0 and not line[at - 1].isspace():
         at = line.find("#", at + 1)

@@ -1,8 +1,8 @@
-"""Finds out what is to be installed: names and versions, and for each a wheel with its hash. uv does it, confined.
+"""Finds out which packages to install: names, versions, and for each a wheel with its hash. A confined uv does it.
 
-uv runs twice. At first it sees nothing of anybody else's, and asks for the guest's facts, which it keeps in its cache
+uv runs twice. First it reads no foreign data, and asks for the guest's facts, which it stores in its cache
 (answering.py). Then it reads requirements, indexes and the metadata of packages, in a process that cannot start
-anything but uv (child.py), with an empty home and folder, no configuration, and the variables of a list. Its answer has
+anything but uv (child.py), with an empty home and folder, no configuration, and only listed variables. Its answer has
 the form of PEP 751.
 """
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 _SECONDS = 120
 _FILE, _SHA256 = re.compile(r"[A-Za-z0-9._+!-]{1,200}\.whl"), re.compile(r"sha256:[0-9a-f]{64}")
 _MOST, _MOST_PACKAGES = 16 << 20, 2000
-#: Only wheels; no configuration; no Python of uv's own.
+#: These options allow only wheels, no configuration, and no Python of uv's own.
 _OPTIONS = (
     "pip", "compile", "--quiet", "--no-build", "--no-config", "--no-sources", "--no-python-downloads", "--no-header",
     "--no-annotate", "--generate-hashes", "--format", "pylock.toml",
 )  # fmt: skip
-#: Its memory is bounded (child.py), and each of its threads takes some: as many as on a small machine.
+#: Its memory is limited (child.py), and each thread takes some: so it uses as few threads as on a small machine.
 _THREADS = {"TOKIO_WORKER_THREADS": "4", "RAYON_NUM_THREADS": "4"}
-#: How uv says that there is no wheel.
+#: uv's messages for a missing wheel.
 _SAYS_NO_WHEEL = ("no wheels", "no usable wheels", "Building source distributions")
 _NO_WHEEL = (
     "only wheels are installed: what has none for this interpreter would be built here, which runs its code on this "
@@ -47,7 +47,7 @@ _NO_WHEEL = (
 
 @attrs.frozen(kw_only=True)
 class Wheel:
-    """A wheel that is to be installed. url: https, http or file. size: in bytes; 0 where it is not known.
+    """A wheel to install. url: https, http or file. size: in bytes; 0 if it is not known.
 
     hashes: as NAME:DIGEST; its file has the first one, and one of the others if there are any.
     """
@@ -66,7 +66,7 @@ class Wheel:
 
 
 def resolve(wanted: Wanted, indexes: Indexes, guest: "Guest", work: str) -> list[Wheel]:
-    """Returns the wheels that fulfil requirements. work: a folder for what is needed meanwhile.
+    """Returns the wheels that fulfil requirements. work: a folder for temporary files.
 
     Raises PackagesError when there are none.
     """
@@ -112,7 +112,7 @@ def _uv() -> str:
 
 
 def _ask(program: str, options: Sequence[str], work: str) -> None:
-    """Has uv learn of the guest, before it sees anything of anybody else's."""
+    """Lets uv ask for the guest's facts, before it reads any foreign data."""
     nothing = os.path.join(work, "nothing.in")
     with open(nothing, "wb"):
         pass
@@ -129,7 +129,7 @@ def _ask(program: str, options: Sequence[str], work: str) -> None:
 
 
 def _environment(indexes: Indexes) -> dict[str, str]:
-    """The indexes are variables, which other users do not see, since there may be passwords in them."""
+    """Returns variables with the indexes: other users cannot see variables, and indexes may contain passwords."""
     found = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1", **_THREADS}
     if indexes.default:
         found["UV_DEFAULT_INDEX"] = indexes.default
@@ -139,7 +139,7 @@ def _environment(indexes: Indexes) -> dict[str, str]:
 
 
 def local(wanted: Wanted, indexes: Indexes) -> Iterator[str]:
-    """Yields the files and folders of this machine where wheels are, which children may read. Raises PackagesError."""
+    """Yields the files and folders of wheels on this machine, which children may read. Raises PackagesError."""
     home = os.path.realpath(os.path.expanduser("~"))
     for each in (indexes.default or "", *indexes.extra, *indexes.folders, *(wish.url for wish in wanted.wishes)):
         if each and (each.startswith("file:") or "://" not in each):
@@ -166,7 +166,7 @@ def _read(path: str) -> list[Mapping[str, Any]]:
 
 @attrs.frozen
 class _Choice:
-    """Chooses wheels. folder: to which paths are relative. tags: of the wheels that the guest takes, the best first."""
+    """Chooses wheels. folder: to which paths are relative. tags: of wheels that fit the guest, the best first."""
 
     wanted: Wanted
     folder: str
@@ -192,7 +192,7 @@ class _Choice:
     def _fitting(
         self, name: str, version: str, file: Mapping[str, Any], own: set[str], ranks: Mapping[str, int]
     ) -> Iterator[tuple[tuple[bool, int], Wheel]]:
-        """Yields a wheel that the interpreter takes, with how well it fits: best is one whose hash is listed."""
+        """Yields a wheel if it fits the interpreter, with its rank; wheels whose hash is listed come first."""
         from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
         url, size = file.get("url"), file.get("size")

@@ -1,8 +1,8 @@
 """Fetches and unpacks builds of a translated PyPy, in a process that cannot start anything (child.py).
 
-Of an archive, the program, the library beside it, and the folders lib-python and lib_pypy are taken, as plain files and
-folders; all else is passed over. What a member says of its owner, its rights and its kind decides nothing: a link or a
-device in one of these places is refused.
+Of an archive, the program, the library beside it, and the folders lib-python and lib_pypy are unpacked, as plain files
+and folders; other members are ignored. A member's owner and rights are ignored, too. A link or a device in one of these
+places is refused.
 """
 
 import bz2
@@ -24,13 +24,12 @@ import attrs
 from proxybox.packages.downloading import IndexOpener, fetched, tell
 from proxybox.packages.refusing import NoArchive, why_no_path
 
-#: Of all archives of a build: bytes that come out of the decompressor, bytes that are kept, files and folders, and
-#: members at all.
-#: Upstream's whole source has 200 MB in 20,000 members, of which 70 MB in 4,000 files are kept.
+#: The most for all archives of a build: bytes from the decompressor, stored bytes, files and folders, and members.
+#: Upstream's whole source has 200 MB in 20,000 members, of which 70 MB in 4,000 files are stored.
 _MOST_READ, _MOST, _MOST_FILES, _MOST_MEMBERS = 2 << 30, 512 << 20, 20_000, 100_000
-#: Headers that say more of the next member (its long name, its time): bytes of one, bytes of all of an archive, and how
-#: many there may be for one member. tarfile reads each whole, and takes the square of its bytes for some; and it calls
-#: itself for each that follows another.
+#: Limits of headers with more data about the next member (its long name, its time): bytes of one header, bytes of all
+#: headers of an archive, and headers for one member. tarfile reads each whole, in quadratic time for some, and it calls
+#: itself for each header that follows another.
 _MOST_IN_ONE, _MOST_IN_ALL, _MOST_FOR_ONE = 4 << 10, 8 << 20, 4
 _PIECE = 1 << 18
 _OPENERS: Final[dict[bytes, Callable[..., Any]]] = {
@@ -38,20 +37,21 @@ _OPENERS: Final[dict[bytes, Callable[..., Any]]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-#: The program and its library, in whatever folder; and the folders of Python's libraries, at most one folder deep.
+#: The program and its library, in any folder up to three levels deep; and the folders of Python's libraries, at most
+#: one folder deep.
 _PROGRAMS: Final = re.compile(r"(?:[^/]+/){0,3}(pypy3?-c|libpypy3?-c\.so)")
 _LIBRARIES: Final = re.compile(r"(?:[^/]+/)?((?:lib-python|lib_pypy)(?:/.*)?)")
-#: Kinds of headers that are about the next member, or all of them.
+#: Types of headers with data about the next member, or about all members.
 _SAYS_MORE: Final = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
-#: What is raised for an archive that is none, or not one that Python knows.
+#: The exceptions for a file that is no archive, or no archive that Python knows.
 _BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, FileExistsError, NotADirectoryError)
 
 
 def fetch(task: Mapping[str, Any]) -> None:
     """Fetches and unpacks the archives of a task. A failure ends the process with one line that says why."""
-    os.umask(0o022)  # boxes of other users see them
+    os.umask(0o022)  # boxes of other users read the files
     try:
         tree, network = SourceFolder(task["target"]), IndexOpener([])
         for archive in task["archives"]:
@@ -65,9 +65,9 @@ def fetch(task: Mapping[str, Any]) -> None:
 
 @attrs.define
 class SourceFolder:
-    """A folder of a build. read, room, files, members: what may still be decompressed, and kept. kept: files so far.
+    """A folder of a build. read, room, files, members: the limits that are left. kept: the number of files so far.
 
-    folders: those that were made.
+    folders: the folders that were made.
     """
 
     path: str
@@ -79,7 +79,7 @@ class SourceFolder:
     folders: set[str] = attrs.field(factory=lambda: {""})
 
     def unpack(self, archive: Path) -> None:
-        """Unpacks what belongs to a build. Raises NoArchive."""
+        """Unpacks the members that belong to a build. Raises NoArchive."""
         try:
             with archive.open("rb") as raw:
                 head = raw.read(6)
@@ -98,7 +98,7 @@ class SourceFolder:
         self.members -= 1
         if self.members < 0:
             raise NoArchive(f"has more than {_MOST_MEMBERS:,} members")
-        if member.size > self.read:  # tarfile would look for the next one behind the end of the file, without an end
+        if member.size > self.read:  # tarfile would search endlessly behind the file's end
             raise NoArchive(f"unpacks to more than {_MOST_READ >> 30} GiB")
         name = member.name.removeprefix("./").removesuffix("/")
         place = _place(name)
@@ -144,18 +144,18 @@ class SourceFolder:
 
 
 def _place(name: str) -> str | None:
-    """Returns where a member belongs in the folder of a build; None for one that is passed over."""
+    """Returns the place of a member in the folder of a build; None for a member that is ignored."""
     found = _PROGRAMS.fullmatch(name) or _LIBRARIES.fullmatch(name)
     return None if found is None else found[1]
 
 
 def _headers() -> type[tarfile.TarInfo]:
-    """Returns a class of the headers of one archive, which are looked at before tarfile reads what they announce."""
+    """Returns a class for the headers of one archive, which checks them before tarfile reads the data after them."""
     left, together = _MOST_IN_ALL, 0
 
     class Header(tarfile.TarInfo):
         def _proc_member(self, archive: tarfile.TarFile) -> Any:
-            """Is called for each header; subclasses may have their own (tarfile's source says so)."""
+            """Checks a header; tarfile calls it for each header, and its source allows subclasses to override it."""
             nonlocal left, together
             if self.type in _SAYS_MORE:
                 left -= self.size
@@ -170,7 +170,7 @@ def _headers() -> type[tarfile.TarInfo]:
 
 
 class _Bounded(io.RawIOBase):
-    """What comes out of a decompressor, as far as its tree may still read."""
+    """The output of a decompressor, up to the limit of its tree."""
 
     def __init__(self, tree: SourceFolder, source: IO[bytes]) -> None:
         self._tree, self._source = tree, source

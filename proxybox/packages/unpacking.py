@@ -1,7 +1,6 @@
 """Unpacks wheels into a folder of packages: files and folders, nothing else, and nothing outside of it.
 
-Nothing is started and no program is made. What a wheel says of its files (RECORD) decides nothing; where it is wrong,
-that is told.
+No program is started or made. A wheel's list of its files (RECORD) has no effect; where it is wrong, this is reported.
 """
 
 import base64
@@ -23,17 +22,17 @@ from installer.sources import WheelFile
 from proxybox.packages.cache import TOLD
 from proxybox.packages.refusing import NoArchive, why_no_path
 
-#: Of all that is unpacked: bytes and files. Then bytes of a RECORD.
+#: The most bytes and files of all unpacked wheels. Then the most bytes of a RECORD.
 _MOST, _MOST_FILES = 16 << 30, 500_000
 _MOST_RECORD = 64 << 20
 _PIECE = 1 << 18
-#: Notes on one wheel; of more, their number.
+#: The most notes on one wheel; of further notes, only the number is reported.
 _MOST_NOTES = 3
-#: Which folders of NAME.data belong to the packages. Nothing starts in a box but the guest: it needs no scripts.
+#: The folders of NAME.data that belong to the packages. A box needs no scripts: only the guest starts in it.
 _KEPT, _LEFT_OUT = ("purelib", "platlib", "data"), ("scripts", "headers")
-#: Others give more in one piece than the caller wants.
+#: Other compressions return more in one piece than requested.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-#: What the libraries raise for an archive that is none, or not one that they know.
+#: The libraries' exceptions for a file that is no archive, or no archive that they know.
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, InstallerError, InvalidRecordEntry, csv.Error, ValueError, LookupError, EOFError,
     AssertionError, RuntimeError, FileExistsError, NotADirectoryError,
@@ -41,12 +40,12 @@ _BROKEN = (
 
 
 class NoWheel(NoArchive):
-    """A file that is no wheel, or one that must not be unpacked; the text says why."""
+    """A file is no wheel, or must not be unpacked; the text says why."""
 
 
 @attrs.define
 class UnpackedFolder:
-    """A folder of packages. digests: of each file that was unpacked, by its place. room, files: what may still come."""
+    """A folder of packages. digests: of each unpacked file, by its place. room, files: the limits that are left."""
 
     path: str
     digests: dict[str, str] = attrs.field(factory=dict)
@@ -54,7 +53,7 @@ class UnpackedFolder:
     files: int = _MOST_FILES
 
     def unpack(self, wheel: Path) -> list[str]:
-        """Unpacks a wheel. Returns what is not as its RECORD says, or as others have it. Raises NoWheel."""
+        """Unpacks a wheel. Returns differences from its RECORD, and from files of other wheels. Raises NoWheel."""
         try:
             with zipfile.ZipFile(wheel) as archive:
                 self._check(archive)
@@ -67,7 +66,7 @@ class UnpackedFolder:
         return notes[:_MOST_NOTES] + ([f"and {more} more"] if more > 0 else [])
 
     def _check(self, archive: zipfile.ZipFile) -> None:
-        """Raises NoWheel for an archive with anything but files and folders of other names, or with too much."""
+        """Raises NoWheel for an archive with links or devices, with equal names, or above a limit."""
         seen = set()
         for each in archive.infolist():
             name = each.filename.removesuffix("/")
@@ -76,7 +75,7 @@ class UnpackedFolder:
             if name in seen and not each.is_dir():
                 raise NoWheel(f"{name!r}: is there twice")
             seen.add(name)
-            self.room -= each.file_size  # of more, zipfile reads nothing
+            self.room -= each.file_size  # zipfile reads no more bytes than this
             self.files -= 1
             if self.room < 0 or self.files < 0:
                 raise NoWheel(f"unpacks to more than {_MOST >> 30} GiB or {_MOST_FILES:,} files in all")
@@ -97,7 +96,7 @@ class UnpackedFolder:
         yield from (f"{name}: is in its RECORD alone" for name in sorted(listed))
 
     def _write(self, place: str, stream: BinaryIO, is_executable: bool, kind: str) -> tuple[str, bool]:
-        """Writes a file where there is none. Returns its digest, as a RECORD has it, and whether there was none."""
+        """Writes a file if its place is free. Returns its digest as in a RECORD, and whether the place was free."""
         path = os.path.join(self.path, place)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         digest = hashlib.new(kind if kind in ("sha384", "sha512") else "sha256")
@@ -114,7 +113,7 @@ class UnpackedFolder:
 
 
 def _why_not(each: zipfile.ZipInfo, name: str) -> str:
-    """Returns why an entry of an archive is not unpacked; "" where it is."""
+    """Returns why an entry of an archive is not unpacked; "" if it is unpacked."""
     kind = stat.S_IFMT(each.external_attr >> 16)
     if each.filename != each.orig_filename:
         return "want a plain path below the folder"
@@ -130,7 +129,7 @@ def _why_not(each: zipfile.ZipInfo, name: str) -> str:
 
 
 def _place(name: str, data: str) -> str | None:
-    """Returns where a file of a wheel belongs in the folder of packages; None for one that is left out."""
+    """Returns the place of a wheel's file in the folder of packages; None for a file that is left out."""
     if "__pycache__" in name.split("/")[:-1]:
         return None  # they are compiled in a box
     if not name.startswith(f"{data}/"):

@@ -20,7 +20,7 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Watcher:
-    """What gets the progress. tell: gets a line when something begins. advance: gets the progress, often."""
+    """The functions that get the progress. tell: gets a line when a step begins. advance: gets the progress, often."""
 
     tell: Callable[[str], object] = lambda line: None
     advance: Callable[[Progress], object] = lambda progress: None

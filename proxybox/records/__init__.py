@@ -1,5 +1,5 @@
 """Records of runs, as callers use them: taken, read, replayed, explained, compared, signed.
 
-Rule: what a record says is a claim of whoever wrote the file. It is shown as text and never believed: a replay runs in
-a box like any program.
+Rule: the content of a record is a claim of the person who wrote the file. It is shown as text and never trusted: a
+replay runs in a box like any program.
 """

@@ -1,7 +1,7 @@
-"""Which lines of a recorded program made its calls, as the program says in a replay.
+"""Finds in a replay which lines of a recorded program made its calls, as the program claims.
 
-Nothing of this is recorded, and a recorded run costs nothing for it: a replay is the same run, and each of its calls is
-looked at there (controller/warm/inspecting.py).
+The lines are not recorded, so a recorded run has no cost for them. A replay is the same run, and the stack is read at
+each of its calls (controller/warm/inspecting.py).
 """
 
 import os
@@ -15,12 +15,12 @@ from proxybox.controller.warm.inspecting import LIMIT_NS
 from proxybox.records.ownfiles import is_of_interpreter
 from proxybox.records.replaying import TIMEOUT, ReplayedCall, replay
 
-#: Calls that are looked at, each of which takes some milliseconds; how many looks may take until their limit; and the
-#: characters of all stacks that are kept, which are what a program claims.
+#: The most calls whose stacks are read, which takes some milliseconds each; the most such calls that may reach their
+#: time limit; and the most characters of all stacks, which the program can choose.
 MOST, MOST_SLOW, MOST_TEXT = 200_000, 50, 32 << 20
-#: What a frame without texts counts as.
+#: The size that is counted for a frame without its texts.
 _FRAME = 100
-#: How modules are named that an interpreter has within itself.
+#: The beginnings of the file names of built-in modules.
 _FROZEN = ("<frozen ", "<builtin>")
 
 
@@ -28,9 +28,9 @@ _FROZEN = ("<frozen ", "<builtin>")
 class Lines:
     """The stacks of a run's calls.
 
-    stacks: by the call's number, each from the innermost frame on. near: the calls whose own stack could not be had,
-    and that have that of the calls before and after them in their thread, which is the same. divergence: where the
-    replay has parted from the record, so that nothing is known of what follows. looked: how many calls were looked at.
+    stacks: by the call's number, each from the innermost frame on. near: the calls whose own stack could not be read;
+    the calls before and after them in their thread have the same stack, and it is used for them. divergence: where the
+    replay has parted from the record; no stacks are known after it. looked: the number of inspected calls.
     """
 
     stacks: Mapping[int, tuple[Frame, ...]]
@@ -46,7 +46,7 @@ def lines_of(
     packages: Sequence[str | os.PathLike[str]] = (),
     on_call: Callable[[], object] = lambda: None,
 ) -> Lines:
-    """Replays a record, and asks at each call which lines of Python make it. on_call: called at each call.
+    """Replays a record, and reads at each call the Python stack that makes it. on_call: called at each call.
 
     Raises what `replay` raises.
     """
@@ -54,7 +54,7 @@ def lines_of(
     same: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}  # a program makes most of its calls in few places
     threads: dict[int, list[int]] = {}
     looked = slow = text = 0
-    until = time.monotonic() + TIMEOUT  # the time of a look does not count as the replay's
+    until = time.monotonic() + TIMEOUT  # the replay's own timeout does not count the time of looks
 
     def look(call: ReplayedCall) -> None:
         nonlocal looked, slow, text
@@ -76,21 +76,21 @@ def lines_of(
 
 
 def own_frame(stack: Sequence[Frame], prefix: str) -> Frame | None:
-    """Returns the innermost frame that runs the program's own code, and not the library's; None where none does."""
+    """Returns the innermost frame of the program's own code, not of the library; None if there is none."""
     return next(
         (each for each in stack if not (each.file.startswith(_FROZEN) or is_of_interpreter(each.file, prefix))), None
     )
 
 
 def at_line(frame: Frame) -> str:
-    """Returns where a frame is, as file:line."""
+    """Returns the place of a frame, as file:line."""
     return f"{frame.file}:{'?' if frame.line is None else frame.line}"
 
 
 def _between(
     numbers: Sequence[int], stacks: Mapping[int, tuple[Frame, ...]]
 ) -> "Sequence[tuple[int, tuple[Frame, ...]]]":  # fmt: skip
-    """Returns the calls of a thread that have no stack, between two that have the same one, with that."""
+    """Returns the calls of a thread without a stack between two calls with the same stack, each with that stack."""
     found: list[tuple[int, tuple[Frame, ...]]] = []
     waiting: list[int] = []
     before: tuple[Frame, ...] = ()

@@ -1,4 +1,4 @@
-"""Takes away from a policy what recorded runs never used."""
+"""Removes from a policy the parts that recorded runs never used."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +17,10 @@ from proxybox.result import Result
 
 
 def minimised(policy: Policy, records: Iterable[str | os.PathLike[str]]) -> tuple[Policy, list[Unused]]:
-    """Returns a policy without what the recorded runs never used, and what that was.
+    """Returns a policy without the parts that the recorded runs never used, and these parts.
 
-    A run that was recorded under this policy, or a wider one, passes under the returned one as far as its calls tell:
-    paths are those that the programs have written, without symbolic links.
+    A run that was recorded under this policy, or a wider one, also passes under the returned one, as far as its calls
+    show this: symbolic links in the programs' paths are not followed.
 
     Raises RecordError for a record that is not complete, or cannot be read.
     """

@@ -1,7 +1,7 @@
-"""What the descriptors and paths of a recorded program stand for, as its calls and their answers tell it.
+"""Finds the files of a recorded program's descriptors and paths, from its calls and their answers.
 
 All threads of a program have one table of descriptors and one current directory. Symbolic links are not followed: a
-path is what the program has written, below the directory from which it counts.
+path is the program's own text, joined to its starting directory.
 """
 
 import posixpath
@@ -14,7 +14,7 @@ from proxybox.controller.calleffects import OF_NO_FILE, ON_NAMES, CallEffect
 from proxybox.controller.oscalls.rows import by_effect, paths_of
 from proxybox.records.record import RecordedCall
 
-#: Descriptors that are known at a time, and characters of a path: a record can name many of the longest there can be.
+#: The most descriptors that are known at a time, and characters of a path: a record can have many long paths.
 MOST_DESCRIPTORS, LONGEST_PATH = 1 << 12, 1000
 STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
 #: Beyond all descriptors and mappings: mmap's answers from here on are no hidden descriptors.
@@ -23,25 +23,25 @@ _DUPLICATING: Final = frozenset({0, 1030})  # F_DUPFD, F_DUPFD_CLOEXEC
 
 
 def number(call: RecordedCall, name: str) -> int | None:
-    """Returns an argument that is a number; None where there is none."""
+    """Returns an argument that is a number; None if there is none."""
     value = call.arguments.get(name)
     return value if isinstance(value, int) else None
 
 
 def data(call: RecordedCall, name: str) -> bytes | None:
-    """Returns an argument that is bytes; None where there is none."""
+    """Returns an argument that is bytes; None if there is none."""
     value = call.arguments.get(name)
     return value if isinstance(value, bytes) else None
 
 
 def duplicates(call: RecordedCall) -> bool:
-    """Whether a call that can make another descriptor for the same file, as fcntl(2) can, is to make one."""
+    """Whether a call such as fcntl(2) makes another descriptor for the same file."""
     command = number(call, "cmd")
     return command is None or command in _DUPLICATING
 
 
 def closed(call: RecordedCall) -> tuple[int, int]:
-    """Returns the first and the last of the descriptors that a call closes; the last is less where it closes none."""
+    """Returns the first and the last descriptor that a call closes; the last is less if it closes none."""
     first, last = number(call, "first"), number(call, "last")
     if first is None or last is None:
         fd = number(call, "fd")
@@ -50,23 +50,23 @@ def closed(call: RecordedCall) -> tuple[int, int]:
 
 
 def text_of(path: bytes) -> str:
-    """Returns a path as text, with backslash escapes for what is no UTF-8."""
+    """Returns a path as text, with backslash escapes for bytes that are not UTF-8."""
     return _text(path[:LONGEST_PATH])
 
 
 @lru_cache(1024)
 def _text(path: bytes) -> str:
-    """Returns a path as text, which takes long where much of it is no UTF-8. Programs name the same files often."""
+    """Returns a path as text. It has a cache: programs often use the same paths, and escapes take long."""
     return path.decode("utf-8", "backslashreplace")[:LONGEST_PATH]
 
 
 def waited(call: RecordedCall) -> float:
-    """Returns the seconds that a call waited: 0 where it was answered at once, or never. A record may claim less."""
+    """Returns the seconds that a call waited: 0 if it was answered at once, or never, or if the record claims less."""
     return max(call.took or 0.0, 0.0)
 
 
 def succeeded(call: RecordedCall) -> bool:
-    """Whether a call was answered, and not with an error."""
+    """Whether a call was answered without an error."""
     return call.result is not None and call.errno is None
 
 
@@ -78,13 +78,13 @@ class OpenFiles:
         self._names: dict[int, str] = dict(STANDARD)
 
     def name(self, fd: int | None) -> str:
-        """Returns what a descriptor stands for: a path, or a word in angle brackets."""
+        """Returns the name for a descriptor: a path, or a word in angle brackets."""
         if fd is None:
             return "<unknown>"
         return self._names.get(fd) or f"<descriptor {fd}>"
 
     def path(self, call: RecordedCall, argument: str = "path") -> str | None:
-        """Returns the path that a call names, absolute as far as that is known; None where it names none."""
+        """Returns the path in a call's argument, absolute if its start is known; None if the call has no path."""
         path = data(call, argument)
         if path is None:
             return None
@@ -97,11 +97,11 @@ class OpenFiles:
         if not path.startswith("/"):
             start = self.cwd if dirfd is None or dirfd == abi.AT_FDCWD else self.name(dirfd)
             path = f"{start.rstrip('/')}/{path}"[:LONGEST_PATH]
-        # ".." after a symbolic link leads elsewhere than its text: it stays
+        # ".." after a symbolic link leads elsewhere, so it stays
         return path if "/.." in path or not path.startswith("/") else posixpath.normpath(path).replace("//", "/")
 
     def subject(self, call: RecordedCall) -> str:
-        """Returns what a call is about: the path that it names, or what its descriptor stands for; "" for others."""
+        """Returns the subject of a call: its path, or the name of its descriptor; "" for other calls."""
         for argument in ("path", "old"):
             if (path := self.path(call, argument)) is not None:
                 return path
@@ -112,7 +112,7 @@ class OpenFiles:
         return ""
 
     def follow(self, call: RecordedCall) -> None:
-        """Brings descriptors and the current directory up to date with a call that was answered."""
+        """Updates the descriptors and the current directory after an answered call."""
         if call.name == "openat" and "place" in call.arguments:
             self._close((number(call, "mode") or 0) // (1 << 32) - 1)
         if not succeeded(call):
@@ -144,13 +144,13 @@ class OpenFiles:
 
     def _mapped(self, call: RecordedCall, result: int) -> None:
         file = number(call, "fd")
-        if file is not None and file >= 0 and 0 < result < _NO_DESCRIPTOR:  # a hidden one, by which its pages are read
+        if file is not None and file >= 0 and 0 < result < _NO_DESCRIPTOR:  # hidden, for reads of its pages
             self._enter(result, self.name(file))
 
     def _created(self, call: RecordedCall, fd: int) -> None:
         name = call.name.rstrip("0123456789").removesuffix("_create")  # pipe2, epoll_create1, memfd_create
         stored = call.stored[0].data if call.stored else None
-        if stored is not None and len(stored) == 8:  # two at once
+        if stored is not None and len(stored) == 8:  # two descriptors at once
             for each in struct.unpack("<ii", stored):
                 self._enter(each, "<socket pair>" if name == "socketpair" else f"<{name}>")
         elif not call.stored:

@@ -1,10 +1,10 @@
-"""Tells the files of an interpreter and its library from those of a program."""
+"""Distinguishes the files of an interpreter and its library from those of a program."""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
-#: What every interpreter looks at when it starts, and its own library: one line stands for all of them.
+#: Files that every interpreter looks for at its start, and its own library: they are shown as one line.
 _SYSTEM: Final = ("/usr/", "/lib/", "/lib64/", "/bin/", "/sys/", "/proc/self/", "/proc/sys/")
 _STARTING: Final = frozenset(
     {

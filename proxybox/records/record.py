@@ -1,4 +1,4 @@
-"""A record as a reader of it sees it: what was run, each call with its answer, how it ended."""
+"""Reads a record: the program, each call with its answer, and the end of the run."""
 
 import errno
 import os
@@ -19,15 +19,15 @@ from proxybox.controller.record.parting import Frame
 from proxybox.policies import Policy
 from proxybox.result import Result, result_of
 
-#: How many signals of one record are stored: a program can send itself any number.
+#: The most signals of one record that are stored: a program can send itself any number.
 _MOST_SIGNALS = 100_000
 
 
 @attrs.frozen
 class Stored:
-    """What an answer has stored in the program's memory. data: None where the record leaves it out.
+    """Data that an answer has stored in the program's memory. data: None if the record leaves it out.
 
-    source: the file of the interpreter's library that it was read from, "" for other data.
+    source: the file of the interpreter's library from which it was read, "" for other data.
     """
 
     size: int
@@ -41,10 +41,10 @@ class RecordedCall:
 
     number: from 1 on, in the order in which the calls came. thread: the channel of the thread that made it. at, took:
     seconds from the start of the record, and until the answer; took is None for a call that was never answered.
-    arguments: by the names of the man page, with bytes for what the program's memory held. asked: the same, without
-    what is not read: by this, calls are compared. result: as the kernel returns it. refusals: each with its reason.
-    printed: (stream, bytes) for what it printed; clocks: readings of clocks that the program made just before. line:
-    of the program's own code that made it, where a replay has found it (lines.py); stack: all frames, from the
+    arguments: by the names of the man page, with the bytes that the program's memory had. asked: the same, without
+    memory that the call does not read; this is used to compare calls. result: as the kernel returns it. refusals: each
+    with its reason. printed: its output, as (stream, bytes). clocks: clock readings that the program made just before.
+    line: of the program's own code that made the call, if a replay has found it (lines.py). stack: all frames, from the
     innermost one on.
     """
 
@@ -66,7 +66,7 @@ class RecordedCall:
 
     @property
     def errno(self) -> str | None:
-        """The name of the error that it was answered with; None where it succeeded."""
+        """The name of the error in its answer; None if it succeeded."""
         if self.result is None or not -4095 <= self.result < 0:
             return None
         return errno.errorcode.get(-self.result, str(-self.result))
@@ -74,7 +74,7 @@ class RecordedCall:
 
 @attrs.frozen
 class RecordedSignal:
-    """A signal that the program was sent. late: while it computed. after: the number of the call before it."""
+    """A signal that the program got. late: sent while no call was answered. after: the number of the call before."""
 
     signal: int
     late: bool
@@ -90,8 +90,8 @@ class Record:
         for each in record.calls(): ...
         print(record.result)
 
-    Raises RecordError, here and while it is read, for a file that is no whole record of this format, or that was
-    changed. It is read once, from its beginning to its end.
+    Raises RecordError, here and during reading, for a file that is no complete record of this format, or that was
+    changed. It can be read once, from its beginning to its end.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -141,19 +141,19 @@ class Record:
 
     @property
     def policy(self) -> Policy:
-        """The policy of the run; contents of mounts that were given as data are not in it."""
+        """The policy of the run, without the contents of mounts that were passed as data."""
         return policy_of(self.reader.start)
 
     @property
     def result(self) -> Result | None:
-        """How the run ended: known when all calls were read; None in a record that was cut off."""
+        """The result of the run; this reads all calls. None in a record that was cut off."""
         for _ in self.calls():
             pass
         return None if self.reader.run is None else result_of(self.reader.run, self.policy)
 
     @property
     def inexact(self) -> Inexact | None:
-        """From where on a replay may do something else, as the record says at its end; None where it does not."""
+        """The place from which on a replay may differ, as the end of the record says; None if there is none."""
         for _ in self.calls():
             pass
         return self.reader.inexact
@@ -208,7 +208,7 @@ class Record:
         self._caused(call, frame, effects)
 
     def _caused(self, call: RecordedCall, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
-        """Adds what a call caused: when it came, or with its answer."""
+        """Adds the effects of a call, either when the call comes, or with its answer."""
         call.refusals += tuple(each for each in effects if isinstance(each, events.DenialEvent))
         call.printed += tuple(
             (each.stream, frame[60 : 60 + each.size] if each.data is None else self._stored(each.data).data or b"")

@@ -1,4 +1,4 @@
-"""Runs a program again from its record, with no file, clock, network or function of the caller's."""
+"""Runs a program again from its record, without the files, clocks, network or functions of the caller."""
 
 import os
 import re
@@ -25,9 +25,9 @@ from proxybox.session import Session
 from proxybox.terminal.harmless import on_one_line
 
 _NAME = re.compile(r"(pypy|python)3\.(\d{1,2})", re.ASCII)
-#: Seconds of wall time that a replay may take where nothing else is said.
+#: The default limit of a replay's wall time, in seconds.
 TIMEOUT = 3600.0
-#: What a record tells and no replay finds out.
+#: Content of a record that a replay cannot check.
 _CLAIMS = (
     "when it was recorded, and by which version",
     "what the host had: layers, usage",
@@ -39,14 +39,13 @@ _MOST_UNSURE = 10
 
 @attrs.frozen(kw_only=True)
 class Replay:
-    """What came of a replay.
+    """The result of a replay.
 
-    result: how the program has ended, as in the recorded run: what it printed and how it ended was found out anew, and
-    compared; so were refusals, and changed files with what was written. divergence: where the program has parted from
-    the record; None where it has not. calls: those that were as recorded. is_complete: whether the record tells the
-    whole run, and it was followed to its end. is_stopped: whether it was stopped at `until`. inexact: from where on the
-    record says that a replay of it may part. claims: what is taken from the record, and was not found out anew, in
-    words.
+    result: the program's result in the replay. Its output, its end and its refusals were compared with the record, and
+    changed files with the data that was written. divergence: where the program has parted from the record; None if it
+    has not. calls: how many calls were as recorded. is_complete: whether the record has the whole run, and the replay
+    has followed it to its end. is_stopped: whether it was stopped at `until`. inexact: the place from which on a replay
+    may part, as the record says. claims: content that is taken from the record without a check, in words.
     Only a replay that is `ok` has the result of the recorded run.
     """
 
@@ -60,15 +59,15 @@ class Replay:
 
     @property
     def ok(self) -> bool:
-        """Whether the program has done what it did then, to its end."""
+        """Whether the program has done the same as in the record, to its end."""
         return self.divergence is None and self.is_complete
 
 
 @attrs.frozen(eq=False)
 class ReplayedCall:
-    """A call of a replayed program, which waits for its answer; `on_call` of `replay` is given it, and may look.
+    """A call of a replayed program, which waits for its answer. `on_call` of `replay` gets it.
 
-    What it shows of the program is the program's claim. Looking changes nothing for the replay.
+    The inspected values are the program's claims. The inspection does not change the replay.
     """
 
     _at: Standing = attrs.field(repr=False)
@@ -87,16 +86,16 @@ class ReplayedCall:
     def stack(self) -> tuple[Frame, ...]:
         """Returns the frames of Python that make the call, from the innermost one on.
 
-        There are none before Python runs, and where the interpreter makes the call under its lock or another thread has
-        that.
+        There are none before Python runs, or if the interpreter makes the call while it or another thread holds its
+        lock.
         """
         return stack(self._at)
 
     def session(self, policy: Policy | None = None) -> Session:
         """Returns a copy of the program as a session, in which the names of its innermost function can be used.
 
-        Its OS calls are answered by an empty world of its own, under the policy that is given. The caller closes it.
-        Raises SandboxStartError and CannotCopy where no copy can be had: at another call it may be.
+        Its OS calls are answered by a separate empty world, under `policy`. The caller must close it. Raises
+        SandboxStartError and CannotCopy if no copy is possible; it may be possible at another call.
         """
         rules = Policy() if policy is None else policy
         return Session(session(self._at, BoxRunner(rules, self._guest)), rules)
@@ -118,15 +117,15 @@ def replay(
 ) -> Replay:
     """Runs a recorded program again in a box, answered from the record alone.
 
-    guest: the interpreter, which must be the build that was recorded; None for one that is found by the record's name
-    of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints. until:
-    the number of the call at which to stop, from 1 on. speed: how many seconds of the recorded run go by in one second;
-    None for as fast as can be. timeout: seconds of wall time that it may take (an hour), but for `on_call`. on_call:
-    called with each call that is as recorded, before it is answered: the program can be looked into then. at: the
-    number of the one call that `on_call` is called with, which is fast; None for all.
+    guest: the interpreter, which must be the build that was recorded; None to find it by its name in the record.
+    packages: the folders of packages that the run had. on_stdout, on_stderr: called with its output. until: the number
+    of the call at which to stop, from 1 on. speed: how many seconds of the recorded run pass in one second; None for
+    the highest speed. timeout: the most seconds of wall time (an hour), without the time of `on_call`. on_call: called
+    with each call that is as recorded, before it is answered: it can inspect the program. at: the number of the one
+    call that `on_call` is called with, which is fast; None for all.
 
-    Raises RecordError for a file that is no record, or that cannot be replayed here, OSError where it cannot be read,
-    and SandboxStartError where no box can be started.
+    Raises RecordError for a file that is no record, or that cannot be replayed here, OSError if it cannot be read, and
+    SandboxStartError if no box can be started.
     """
     if until is not None:
         argumentchecks.count("until", until, 1)
@@ -190,7 +189,7 @@ def followed(
 def _written(
     path: str | os.PathLike[str], record: Record, files: Collection[Change]
 ) -> tuple[str, tuple[str, ...]]:  # fmt: skip
-    """Returns in what changed files differ from what the calls have written, and which of them these do not tell."""
+    """Returns how changed files differ from the data in the calls, and which contents the calls do not show."""
     if not files:
         return "", ()
     if record.reader.start.get("session"):
@@ -206,7 +205,7 @@ def _written(
 
 
 def _joined(recorded: BoxResult | None, replayed: BoxResult) -> BoxResult:
-    """Returns the replayed run, with what only the recorded one can tell."""
+    """Returns the replayed run, with the facts that only the recorded run has."""
     if recorded is None:
         return replayed
     return attrs.evolve(
@@ -217,9 +216,9 @@ def _joined(recorded: BoxResult | None, replayed: BoxResult) -> BoxResult:
 
 
 def _named(name: str) -> str:
-    """Returns the name by which the recorded kind of interpreter is looked for on PATH. Raises RecordError.
+    """Returns the name to search for on PATH, for the recorded kind of interpreter. Raises RecordError.
 
-    Nothing of a record is ever a path of the host.
+    No text of a record is ever used as a path of the host.
     """
     found = _NAME.fullmatch(name)
     if found is None:

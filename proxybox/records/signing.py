@@ -1,11 +1,12 @@
-"""Signatures of records: who vouches for a run, and for what of it.
+"""Signatures of records: who confirms a run, and which facts of it.
 
-The signed text is an in-toto Statement (https://in-toto.io/Statement/v1). Its subject is the record up to there, by the
-chain of its frames, and its predicate tells the interpreter, the policy, the arguments, the sizes and the result. It
-stands in the record as a DSSE envelope (https://github.com/secure-systems-lab/dsse), signed by Ed25519 (RFC 8032).
+The signed text is an in-toto Statement (https://in-toto.io/Statement/v1). Its subject is the record before the
+signature, by the chain of its frames. Its predicate has the interpreter, the policy, the arguments, the number of calls
+and the result. The record stores it as a DSSE envelope (https://github.com/secure-systems-lab/dsse), signed by Ed25519
+(RFC 8032).
 
-A signature says that its key's owner has seen this record, and nothing of how the run came about: who has the key can
-sign a record that was made up.
+A signature proves only that the owner of its key has seen this record. It does not prove that the run took place: the
+owner of a key can sign a made-up record.
 """
 
 import base64
@@ -41,8 +42,8 @@ PAYLOAD: Final = "application/vnd.in-toto+json"
 class Signature:
     """A signature of a record.
 
-    key_id: SHA-256 of the key, in hexadecimal digits. is_valid: whether this key has signed what stands there, and
-    that is said of this record. statement: what was signed, whoever has signed it.
+    key_id: SHA-256 of the key, in hexadecimal digits. is_valid: whether this key has signed the statement, and the
+    statement is about this record. statement: the signed statement, also if the signature is not valid.
     """
 
     key_id: str
@@ -54,7 +55,7 @@ def sign(path: str | os.PathLike[str], key: str | os.PathLike[str], digest: str 
     """Adds a signature to a record.
 
     key: a file with an Ed25519 private key, as ssh-keygen(1) or openssl-genpkey(1) writes it, without a passphrase.
-    digest: `Result.record_digest`, where the record was just made; then no other is signed that has taken its place.
+    digest: `Result.record_digest` of the run, to refuse another record that has replaced the run's own.
 
     Raises RecordError for a record that is not complete or another one, and PolicyError for a file that is no such key.
     """
@@ -77,13 +78,13 @@ def sign(path: str | os.PathLike[str], key: str | os.PathLike[str], digest: str 
 
 
 def signatures_of(path: str | os.PathLike[str]) -> list[Signature]:
-    """Returns the signatures of a record, each checked. Raises RecordError for a record that was changed."""
+    """Returns the signatures of a record, and checks each. Raises RecordError for a record that was changed."""
     with Record(path) as record:
         return signatures_in(record)
 
 
 def signatures_in(record: Record) -> list[Signature]:
-    """Returns the same for a record that is open, and reads what is left of it."""
+    """Returns the same for an open record, and reads it to its end."""
     for _ in record.calls():
         pass
     if record.reader.run is None:
@@ -92,7 +93,7 @@ def signatures_in(record: Record) -> list[Signature]:
 
 
 def statement_of(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns what a signature says of a record. Raises RecordError for one that is not complete, or was changed."""
+    """Returns the statement to sign for a record. Raises RecordError if it is incomplete or was changed."""
     with Record(path) as record:
         count = sum(1 for _ in record.calls())
         run, start, result = record.reader.run, record.reader.start, record.result
@@ -177,6 +178,6 @@ def _id_of(key: Ed25519PublicKey) -> str:
 
 
 def _encoded(payload: bytes) -> bytes:
-    """Returns what is signed (DSSE's pre-authentication encoding)."""
+    """Returns the bytes to sign (DSSE's pre-authentication encoding)."""
     kind = PAYLOAD.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)

@@ -1,4 +1,4 @@
-"""Where the records of a sandbox's runs go."""
+"""Where the records of a sandbox's runs are written."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from proxybox.controller.record.exactness import Inexact
 from proxybox.controller.statefolder import make_ours_alone
 from proxybox.policies import PolicyError
 
-#: The name's ending of a record.
+#: The suffix of a record's name.
 SUFFIX = ".pbx"
 #: A path for the record of one run.
 Where: TypeAlias = str | os.PathLike[str]
@@ -30,7 +30,7 @@ class NumberedRecords:
 
     @classmethod
     def at(cls, folder: object) -> "NumberedRecords":
-        """Makes the folder, where there is none. Raises TypeError, PolicyError or OSError."""
+        """Makes the folder if it does not exist. Raises TypeError, PolicyError or OSError."""
         path = os.path.abspath(argumentchecks.path("record", folder))
         if os.path.lexists(path) and not os.path.isdir(path):
             raise PolicyError(f"record: want a folder, in which each run leaves a record, got the file {path!r}")
@@ -38,7 +38,7 @@ class NumberedRecords:
         return cls(path)
 
     def open(self) -> tuple[str, BinaryIO]:
-        """Makes the next file that is not there yet; other threads and processes may do so, too. Raises OSError."""
+        """Makes the next file that does not exist yet; other threads and processes may do so, too. Raises OSError."""
         number = self._last
         while True:
             number += 1
@@ -52,9 +52,9 @@ class NumberedRecords:
 
 
 def _opened(path: str, flag: int) -> BinaryIO:
-    """Opens a new file for its owner alone: a record has what the program was given. Raises OSError.
+    """Opens a new file that only its owner can read: a record has the program's inputs. Raises OSError.
 
-    Something else than a file could make the program's controller wait, and others with it.
+    A special file, such as a pipe, could make the controller wait, and other programs with it.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flag, 0o600)
     try:
@@ -69,12 +69,12 @@ def _opened(path: str, flag: int) -> BinaryIO:
 
 @attrs.define
 class Taking:
-    """The record of one run that is to begin. path: of the file, once it was made.
+    """The record of a future run. path: of the file, after it was made.
 
-    where: the absolute path of a file, or the folder in which one is made. is_required: whether the run is ended whose
-    record needs more than `limit`; else the record is removed. is_session: whether it is a session, which ends when it
-    is closed. queued: seconds that it has waited in a pool. on_file: called with the path when the file is
-    there.
+    where: the absolute path of a file, or the folder in which a file is made. is_required: whether the run is ended if
+    its record needs more than `limit`; otherwise the record is removed. is_session: whether it is a session, which ends
+    when it is closed. queued: seconds that it has waited in a pool. on_file: called with the path after the file was
+    made.
     """
 
     where: str | NumberedRecords
@@ -91,7 +91,7 @@ class Taking:
     def to(
         cls, where: "Where | NumberedRecords", limit: object = None, redact: object = (), required: object = True
     ) -> "Taking":  # fmt: skip
-        """Checks where a record is to go. Raises TypeError or PolicyError."""
+        """Checks the place for a record. Raises TypeError or PolicyError."""
         size = LIMIT if limit is None else argumentchecks.size("record_limit", limit)
         if size is None or size < 1 << 16:
             raise PolicyError(f"record_limit: want a size of 64K or more, got {limit!r}")
@@ -108,7 +108,7 @@ class Taking:
 
     @property
     def named(self) -> str | None:
-        """The path that the caller has named; None where a folder gives the name."""
+        """The path that the caller has named; None if the folder chooses the name."""
         return self.where if isinstance(self.where, str) else None
 
     def file(self) -> BinaryIO:
@@ -135,21 +135,21 @@ class Taking:
 
     @property
     def taken(self) -> Path | None:
-        """The path of the record; None where none was begun."""
+        """The path of the record; None if no record was begun."""
         return Path(self.path) if self.path else None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the record of a session that ends is written, and returns whether it is. timeout: seconds."""
+        """Waits until the record of an ending session is written, and returns whether it is. timeout: seconds."""
         return self._box is None or self._box.concluded.wait(timeout)
 
     @property
     def fault(self) -> str:
-        """Why the record of a run that has ended is not complete; empty where it is."""
+        """Why the record of an ended run is not complete; empty if it is complete."""
         return (self._box and self._box.fault) or ""
 
     @property
     def inexact(self) -> Inexact | None:
-        """From where on the record cannot be replayed exactly; None where it can."""
+        """The place from which on the record cannot be replayed exactly; None if it can."""
         return self._box.inexact if self._box else None
 
     @property

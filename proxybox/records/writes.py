@@ -1,8 +1,8 @@
-"""What a recorded program has written to its files, as its calls alone tell it.
+"""The contents that a recorded program has written to its files, found from its calls alone.
 
-A file is known from when it was made or emptied, as long as it is written by calls that carry what they write. What it
-was before, what comes by a mapping of it or from another file, and what stands behind a symbolic link is not known:
-then nothing is said of it.
+The content of a file is known after the program has made or emptied it, as long as it is written by calls that contain
+the data. Earlier content, data from a mapping or from another file, and files behind a symbolic link are not known:
+then the file is not compared.
 """
 
 import os
@@ -18,18 +18,18 @@ from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, closed, data, du
 from proxybox.records.record import RecordedCall
 from proxybox.result import Change
 
-#: At most: bytes of all files together; files, names and descriptors; names that are looked at to follow all calls that
-#: move folders or close ranges.
+#: The most bytes of all files together; the most files, names and descriptors; the most names that are compared for
+#: calls that move folders or close ranges.
 _MOST_BYTES, _MOST_FILES, _MOST_STEPS = 256 << 20, 100_000, 20_000_000
 _SHARED: Final = 3  # MAP_SHARED, MAP_SHARED_VALIDATE
 _PROT_WRITE: Final = 2
-#: Folders of the box's own, whose files are no changes.
+#: The box's own folders, whose files are not reported as changes.
 _KEPT_BY_BOX: Final = ("/tmp/", "/dev/", "/proc/", "/run/", "/var/tmp/")  # noqa: S108 - of the box
 
 
 @attrs.define(eq=False)
 class _File:
-    """A file. content: what is known of it; None for nothing."""
+    """A file. content: its content; None if it is not known."""
 
     content: bytearray | None = None
 
@@ -44,24 +44,24 @@ class _Open:
 
 
 class Writes:
-    """The files that a program has written. `follow` takes its calls, in the order of their answers."""
+    """The files that a program has written. Pass its calls to `follow`, in the order of their answers."""
 
     def __init__(self, cwd: str) -> None:
         self._paths = OpenFiles(cwd)
         self._open: dict[int, _Open] = {}
         self._names: dict[str, _File] = {}
         self._folders: set[str] = set()  # that the program has made
-        self._above: set[str] = set()  # folders in which files or folders of these have been
+        self._above: set[str] = set()  # folders that have had files or folders of these
         self._gone: dict[str, bool] = {}  # names that were removed, with whether the program had made them
         self._bytes = self._steps = 0
-        self._is_sure = True  # no name leads elsewhere than it says, and nothing was left out
+        self._is_sure = True  # whether each name means its own file, and no call was left out
 
     def follow(self, call: RecordedCall) -> None:
-        """Takes one call. Once the files cannot be known, nothing is stored."""
+        """Processes one call. When the files can no longer be known, all stored data is dropped."""
         if not self._is_sure:
             self._open, self._names, self._gone, self._folders, self._above = {}, {}, {}, set(), set()
             return
-        if call.name == "openat" and "place" in call.arguments:  # the stub has closed this one before
+        if call.name == "openat" and "place" in call.arguments:  # the stub has closed this descriptor before
             self._open.pop((number(call, "mode") or 0) // (1 << 32) - 1, None)
         act = _ACTS.get(call.name)
         if act is not None and succeeded(call) and (call.result or 0) >= 0:
@@ -72,7 +72,7 @@ class Writes:
             self._is_sure = False
 
     def differs(self, changes: Collection[Change]) -> str:
-        """Returns in what changes differ from what was written; "" where nothing says so."""
+        """Returns how changes differ from the written data; "" if no difference is known."""
         if not self._is_sure:
             return ""
         paths = set(map(_path_of, changes))
@@ -81,14 +81,14 @@ class Writes:
         return next((difference for each in changes if (difference := self._differs(each, has_strays=has_strays))), "")
 
     def unsure_of(self, changes: Iterable[Change]) -> Iterator[str]:
-        """Yields the names of changed files of which the calls do not tell the content."""
+        """Yields the names of changed files whose content is not known from the calls."""
         for change in changes:
             file = self._names.get(_path_of(change))
             if change.content is not None and not (self._is_sure and file is not None and file.content is not None):
                 yield change.name
 
     def _differs(self, change: Change, *, has_strays: bool) -> str:
-        """Says in what a change differs. has_strays: whether names may lead elsewhere, by links of the host's."""
+        """Returns how a change differs. has_strays: whether links of the host may lead names elsewhere."""
         path = _path_of(change)
         if change.kind == "deleted":
             is_gone = has_strays or any(f"{path}/".startswith(f"{each}/") for each in self._gone)
@@ -107,7 +107,7 @@ class Writes:
     def _path(self, call: RecordedCall, argument: str = "path") -> str:
         path = self._paths.path(call, argument) or ""
         if "/.." in path or not path.startswith("/"):
-            self._is_sure = False  # it may be any
+            self._is_sure = False  # it may be any file
         return path
 
     def _opened(self, call: RecordedCall, fd: int) -> None:
@@ -136,7 +136,7 @@ class Writes:
         self._place(path)
 
     def _known(self, path: str, file: _File | None = None) -> _File:
-        """Returns the file of a name, which has it from now on. file: what it is if none is known."""
+        """Returns the file of a name; adds it if the name is new. file: the file for a new name; None to make one."""
         if path not in self._names:
             self._name(path, _File() if file is None else file)
         return self._names[path]
@@ -146,7 +146,7 @@ class Writes:
         self._place(folder)
 
     def _place(self, path: str) -> None:
-        """Takes note of a path's folders. One that was cut may be any."""
+        """Stores a path's folders. A path that was cut may be any path."""
         self._is_sure = self._is_sure and len(path) < LONGEST_PATH
         while (path := path.rpartition("/")[0]) and path not in self._above:
             self._above.add(path)
@@ -239,7 +239,7 @@ class Writes:
             self._set(opened.file, None)
 
     def _filled(self, call: RecordedCall, _: int) -> None:
-        """What comes from another file, pipe or socket is not in the call."""
+        """Marks the content as unknown: data from another file, pipe or socket is not in the call."""
         for name in ("out_fd", "fd_out"):
             if (opened := self._open.get(number(call, name) or 0)) is not None:
                 self._set(opened.file, None)
@@ -260,7 +260,7 @@ class Writes:
         for path, file in moved.items():
             self._names.pop(path, None)
             self._name(new + path[len(old) :], file)
-        if old not in moved and old not in self._folders:  # a file that was there before, or a folder of such files
+        if old not in moved and old not in self._folders:  # an older file, or a folder of such files
             self._name(new, _File())
             self._is_sure = False
         for folder in self._below(dict.fromkeys(self._folders), old):
@@ -269,8 +269,8 @@ class Writes:
         self._gone[old], self._gone[new] = True, True
 
     def _below(self, names: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """Returns the name of a path, and all below it."""
-        if path not in self._above:  # nearly always: programs move files
+        """Returns the items for a path, and for all paths below it."""
+        if path not in self._above:  # the usual case: programs move files
             return {path: names[path]} if path in names else {}
         self._steps += len(names)
         return {name: what for name, what in names.items() if f"{name}/".startswith(f"{path}/")}
@@ -288,7 +288,7 @@ class Writes:
         self._make(self._path(call))
 
     def _altered(self, call: RecordedCall, _: int) -> None:
-        """Its mode, owner or attributes: that is a change, too."""
+        """Adds a file whose mode, owner or attributes were changed: this is a change, too."""
         fd = number(call, "fd")
         opened = None if fd is None else self._open.get(fd)
         path = self._path(call) if fd is None else self._paths.name(fd)

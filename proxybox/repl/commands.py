@@ -23,7 +23,7 @@ from proxybox.repl.screen import one_line
 
 
 class CommandFailed(Exception):
-    """A command did nothing; the text says why."""
+    """A command could not do its work; the text says why."""
 
 
 class WrongUse(Exception):
@@ -34,7 +34,7 @@ class WrongUse(Exception):
 class PercentCommand:
     """One command.
 
-    usage: what may follow its name. words: what may be completed there: fixed words, or "host" and "box" for files on
+    usage: the arguments after its name. words: the completions for them: fixed words, or "host" and "box" for files on
     either side, "branch" for branches, "command" for commands.
     """
 
@@ -94,7 +94,7 @@ def dispatch(shell: Shell, line: str) -> None:
 
 
 def _unknown(name: str, near: Sequence[str]) -> str:
-    """Returns what is said of a command that there is not. near: those that begin like it."""
+    """Returns the message for an unknown command. near: the commands whose names begin with the typed one."""
     if name.startswith("%"):
         return "there are no magics of cells (%%) at this prompt (%help lists its commands)"
     near = near or [each for each in (nearest(name, COMMANDS),) if each]
@@ -187,7 +187,7 @@ def denied(shell: Shell, _: str) -> None:
 
 @command("on|off|denied", ("on", "off", "denied"))
 def trace(shell: Shell, text: str) -> None:
-    """Shows OS calls as they happen: all of them, or those that are refused."""
+    """Shows OS calls as they happen: all of them, or only refused ones."""
     if text not in ("on", "off", "denied", ""):
         raise WrongUse
     shell.tracing = text or shell.tracing
@@ -235,7 +235,7 @@ def cat(shell: Shell, text: str) -> None:
 
 @command("HOST_PATH [PATH]", ("host", "box"))
 def put(shell: Shell, text: str) -> None:
-    """Copies a file of yours into the box."""
+    """Copies one of your files into the box."""
     source, *rest = words_of(text, 1, 2)
     path = Path(source).expanduser()
     data = path.read_bytes()
@@ -259,7 +259,7 @@ def get(shell: Shell, text: str) -> None:
 
 
 def store(path: Path, data: bytes, *, force: bool, again: str) -> None:
-    """Writes a file of the user's. An existing file is replaced only with `force`, which the user asks for."""
+    """Writes a file of the user. An existing file is replaced only with `force`, which the user must type."""
     try:
         with open(path, "wb" if force else "xb") as file:
             file.write(data)
@@ -279,7 +279,7 @@ def undo(shell: Shell, _: str) -> None:
 
 @command("[NAME | -d NAME]", ("branch",))
 def branch(shell: Shell, text: str) -> None:
-    """Goes on in another branch; a new one begins with the state of now. Without a name: lists them."""
+    """Changes to another branch; a new one begins with the current state. Without a name: lists the branches."""
     console = shell.console
     words = words_of(text, 0, 2)
     if not words:
@@ -302,7 +302,7 @@ def branch(shell: Shell, text: str) -> None:
 
 @command("CODE")
 def time_(shell: Shell, text: str) -> None:
-    """Runs code and tells what it took."""
+    """Runs code, and shows its time and OS calls."""
     if not text:
         raise WrongUse
     shell.run(text)
@@ -314,7 +314,7 @@ def time_(shell: Shell, text: str) -> None:
 
 @command("[HOST_FILE]", ("host",))
 def edit(shell: Shell, text: str) -> None:
-    """Opens your editor with the last block, or with a file of yours, and runs what you leave there."""
+    """Opens your editor with the last block, or with one of your files, and runs the saved code."""
     words = words_of(text, 0, 1)
     if words:
         path = Path(words[0]).expanduser()
@@ -364,7 +364,7 @@ def matplotlib(shell: Shell, text: str) -> None:
 
 @command("HOST_FILE", ("host",))
 def run(shell: Shell, text: str) -> None:
-    """Runs a file of yours in the session, whose names it sees and leaves its own in."""
+    """Runs one of your files in the session: it can use the session's names, and its own names stay there."""
     (name,) = words_of(text, 1, 1)
     code = Path(name).expanduser().read_bytes().decode("utf-8-sig")
     shell.run(code, name=os.path.basename(name), echo=False)
@@ -372,13 +372,13 @@ def run(shell: Shell, text: str) -> None:
 
 @command()
 def page(shell: Shell, _: str) -> None:
-    """Shows the last long value or error whole, in a pager."""
+    """Shows the whole last long value or error in a pager."""
     if not shell.screen.last:
         raise CommandFailed("nothing was cut so far")
     shell.screen.page(shell.screen.last)
 
 
-#: The columns that the description of a command needs beside its form.
+#: The fewest columns for the description of a command beside its form.
 _LEAST_COLUMNS = 30
 _KEYS = (
     ("NAME? NAME??", "What is known of an object, and its source; F1 shows it beside the cursor."),
@@ -389,7 +389,7 @@ _KEYS = (
 
 @command("[COMMAND]", ("command",))
 def help_(shell: Shell, text: str) -> None:
-    """Lists the commands, or tells more of one."""
+    """Lists the commands, or describes one."""
     name = text.removeprefix("%")
     if name:
         found = COMMANDS.get(name)
@@ -412,7 +412,7 @@ def help_(shell: Shell, text: str) -> None:
 
 
 def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
-    """Completions at the end of a line that begins with %: where the word begins, and the words."""
+    """Returns completions at the end of a line that begins with %: where the word begins, and the words."""
     name, space, rest = text[1:].partition(" ")
     if not space:
         return 1, [each for each in COMMANDS if each.startswith(name)]
@@ -435,7 +435,7 @@ def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
 
 
 def box_files(shell: Shell, word: str) -> list[str]:
-    """Files in the box whose paths begin with `word`."""
+    """Returns files in the box whose paths begin with `word`."""
     folder, slash, _ = word.rpartition("/")
     try:
         entries = shell.console.session.list_files(folder + slash or ".")
@@ -446,7 +446,7 @@ def box_files(shell: Shell, word: str) -> list[str]:
 
 
 def host_files(word: str) -> list[str]:
-    """Files of the user's whose paths begin with `word`."""
+    """Returns the user's files whose paths begin with `word`."""
     folder, slash, _ = word.rpartition("/")
     try:
         with os.scandir(os.path.expanduser(folder + slash) or ".") as entries:

@@ -1,4 +1,4 @@
-"""What the prompt works on: a session, earlier states of it, branches, and what was run. No terminal is used here."""
+"""The state of the prompt: a session, its earlier states, branches, and the blocks that ran. It uses no terminal."""
 
 import contextlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ MOST_UNDO = 5
 
 @attrs.define
 class Branch:
-    """One line of work: a session, and its earlier states, the latest last. None: a state that could not be copied."""
+    """A session, and its earlier states, the latest last. None is a state that could not be copied."""
 
     session: Session
     states: list[Snapshot | None] = attrs.field(factory=list)
@@ -46,7 +46,7 @@ class Console:
     """Runs blocks of code in the current branch.
 
     start: a function that makes a session: the first one, and another one after a session has ended. undo: how many
-    states are kept.
+    states are stored.
     """
 
     def __init__(self, policy: Policy, start: Callable[[], Session]) -> None:
@@ -91,7 +91,7 @@ class Console:
     # --- copies -------------------------------------------------------------------------------------------------------
 
     def keep(self) -> None:
-        """Keeps the current state, so that `go_back` can return to it."""
+        """Stores the current state, so that `go_back` can return to it."""
         if not self.undo or not self.session.alive:
             return
         states = self.branch.states
@@ -133,7 +133,7 @@ class Console:
         return True
 
     def drop(self, name: str) -> None:
-        """Ends another branch than the current one."""
+        """Ends a branch that is not the current one."""
         self.branches.pop(name).close()
 
     def close(self) -> None:

@@ -44,8 +44,8 @@ class Shell:
         self.screen = screen
         self._dispatch = dispatch
         self.tracing = "off"  # "on": OS calls are shown; "denied": those that are refused
-        self._taking = False  # whether Ctrl-C ends what is done now
-        self._pressed = 0  # how often Ctrl-C was pressed while this block runs
+        self._taking = False  # whether Ctrl-C ends the current command
+        self._pressed = 0  # how often Ctrl-C was pressed while this block ran
         self._press: Callable[[], None] = lambda: None
         self.console: Console
         self.prompter: Prompter
@@ -172,7 +172,7 @@ class Shell:
         return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
     def _show(self, shown: Displayed) -> None:
-        """Shows a value, or something displayed: a terminal shows its text."""
+        """Shows the text of a value or of displayed data."""
         if shown.kind == "clear":
             return
         text = shown.data.get("text/plain")
@@ -185,7 +185,7 @@ class Shell:
     # --- looks --------------------------------------------------------------------------------------------------------
 
     def inspect(self, name: str, *, source: bool = False) -> None:
-        """Shows what is known of an object."""
+        """Shows what is known about an object."""
         try:
             found = self.console.session.inspect(name, detail=int(source))
         except SandboxClosedError:

@@ -49,7 +49,7 @@ _STYLE = Style.from_dict(
 
 
 def history_file() -> Path:
-    """Where the history is stored (XDG Base Directory Specification): on the host, where no box sees it."""
+    """Returns the path of the history (XDG Base Directory Specification): on the host, where no box sees it."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(state) / "proxybox" / "repl_history"
 
@@ -103,7 +103,7 @@ class Names(Completer):
         self._shell = shell
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Yields what may stand at the cursor. Names that a terminal cannot show are left out."""
+        """Yields completions at the cursor. Names that a terminal cannot show are left out."""
         text = document.text_before_cursor
         if text.startswith("%"):
             start, matches = commands.completions(self._shell, text)
@@ -221,7 +221,7 @@ class TerminalPrompter:
 
         @add("f1")
         def _(event: KeyPressEvent) -> None:
-            """Shows what is known of the object at the cursor; a second time, hides it."""
+            """Shows what is known about the object at the cursor; a second time, hides it."""
             self._popup = "" if self._popup else self._told(event.current_buffer.document)
 
         @add("<any>", filter=Condition(lambda: bool(self._popup)))
@@ -268,7 +268,7 @@ class TerminalPrompter:
                 return
 
     def _bar(self) -> str:
-        """Returns the bar: what is used, and the limits."""
+        """Returns the text of the bar: the used resources, and their limits."""
         console = self._shell.console
         branch = "" if len(console.branches) == 1 else f"{console.current}  "
         used_of = {name: (used, most) for name, used, most in commands.usage(self._shell)}

@@ -3,9 +3,9 @@
 Promise: of what comes from a box (output, values, errors, names), only printable text, line ends and tabs reach the
 terminal. Everything else that a terminal might act on becomes visible, such as \\x1b: escape sequences in C0 and C1
 form, and characters that reorder or hide text. Colours are added afterwards, and only here. A carriage return is shown
-as a new line, so that nothing on the screen is overwritten. The place where a program reads input is marked, so that it
-cannot pass for the prompt. A backslash is put before lines of a box that begin as the prompt, this mark or our own
-messages do.
+as a new line, so that nothing on the screen is overwritten. The place where a program reads input is marked, so that
+nobody takes it for the prompt. A backslash is put before lines of a box that begin like the prompt, like this mark or
+like our own messages.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def one_line(text: str, most: int = 200) -> str:
 
 
 def _seen(before: str, line: str) -> str:
-    """Returns how the beginning of a line looks, as far as it matters. before: what was seen of the line before.
+    """Returns how the beginning of a line looks, as far as it matters. before: the same for the line so far.
 
     Characters without a width of their own are left out, such as marks and the letters that end Korean syllables.
     Characters that look like those of the prompt count as these (NFKC: wide letters, or three dots in one).
@@ -92,7 +92,7 @@ def quiet_keys() -> Iterator[None]:
 
 
 class Screen:
-    """Shows what a box and its controller say. It knows the cursor's place, since nothing else writes."""
+    """Shows the output of a box and our own messages. It knows the cursor's place, because nothing else writes."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = sys.stdout if file is None else file
@@ -137,7 +137,7 @@ class Screen:
             self.note(f"{len(shown) - len(cut):,} characters more: %page shows all of it")
 
     def _unmistakable(self, text: str) -> str:
-        """Marks lines that could pass for ours. The text continues the unfinished line."""
+        """Marks lines that look like ours. The text continues the unfinished line."""
         seen, lines = (self._seen if self.unfinished else ""), text.split("\n")
         for number, line in enumerate(lines):
             seen = _seen(seen if number == 0 else "", line)
@@ -151,7 +151,7 @@ class Screen:
     def say(self, text: str, colour: str = "") -> None:
         """Shows a line of our own.
 
-        A name from a box must have passed `one_line`. For a line that begins with such a name there is `named`.
+        A name from a box must have passed `one_line`. Use `named` for a line that begins with such a name.
         """
         self.finish_line()
         self._put((self.paint(colour, text) if colour else text) + "\n")

@@ -1,4 +1,4 @@
 """What is shown to people by the command line, the prompt and the kernel.
 
-That is: text that is safe for a terminal, colours, tables, and calls as strace(1) prints them.
+These modules make text that is safe for a terminal, colours, tables, and lines for calls like those of strace(1).
 """

@@ -4,7 +4,7 @@ from proxybox.controller.world.output import neutralise
 
 
 def harmless(text: str) -> str:
-    """Replaces controls, and what hides or reorders text, with escapes, for any terminal or page."""
+    """Replaces control characters, and characters that hide or reorder text, with escapes, for any terminal or page."""
     return neutralise(text.encode("utf-8", "backslashreplace")).decode()
 
 
@@ -18,7 +18,7 @@ def harmless_lines(text: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Replaces controls, line ends and what reorders text with escapes, for text of a guest in a line of our own."""
+    """Replaces controls, line ends and characters that reorder text with escapes, for a line of our own."""
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # surrogates that do not represent bytes

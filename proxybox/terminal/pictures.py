@@ -1,4 +1,4 @@
-"""Pictures of pixels that a program shows: what is passed on as one begins as such a file does."""
+"""Pictures of pixels that a program displays: they are checked by the first bytes of the file."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ KINDS: Final = tuple(_SIGNATURES)
 
 
 class NoPicture(ValueError):
-    """What was shown is no picture of the type that was said; the text says why."""
+    """The displayed data is no picture of its declared type; the text says why."""
 
 
 def picture(kind: str, value: Any) -> str:

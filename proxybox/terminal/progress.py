@@ -32,9 +32,9 @@ def shown_progress(what: str, total: int | None, done: int = 0) -> Iterator[Call
 
 @contextlib.contextmanager
 def shown_download() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows a progress bar in bytes from the first call on; yields a function that sets what it says, how far, of all.
+    """Yields a function that shows a progress bar in bytes. It gets the description, the bytes so far, and all bytes.
 
-    The bar goes when all of it is there.
+    The bar disappears at the end of the block.
     """
     with contextlib.ExitStack() as shown:
         if not _is_terminal():

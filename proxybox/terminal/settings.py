@@ -1,4 +1,4 @@
-"""The terminal of standard input is left as it was, also when a signal ends or stops this process."""
+"""Restores the terminal of standard input, also when a signal ends or stops this process."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
 """OS calls, printed as strace(1) would print them.
 
-Rules: all that the guest has put into arguments is printed as ASCII without controls, on one line, so that a trace is
-safe in a terminal. What an argument is stands on the row of its call; names of flags come from
+Rules: data of the guest in arguments is printed as ASCII without control characters, on one line, so that a trace is
+safe in a terminal. The meaning of an argument is declared in the row of its call; names of flags come from
 proxybox.controller.abi.
 """
 
@@ -40,7 +40,7 @@ _READINGS: Final = {TIME_OF_DAY: "gettimeofday", SECONDS: "time", **dict(enumera
 
 
 def clock_read(number: int) -> str:
-    """Returns the name of the clock of a reading, as a record has it."""
+    """Returns the name of the clock of a recorded reading."""
     return _READINGS.get(number, f"clock {number}")
 
 
@@ -54,7 +54,7 @@ def constants(prefix: str, *without: str) -> dict[int, str]:
 
 
 def quoted(data: bytes, shown: int | None = None) -> str:
-    """Returns a byte string in quotes; of a longer one, the first `shown` bytes and dots."""
+    """Returns a byte string in quotes; of a long one, only the first `shown` bytes, and dots."""
     cut = data if shown is None else data[:shown]
     text = _UNPRINTABLE.sub(_escape, cut).decode("ascii")
     return f'"{text}"' + ("..." if len(cut) < len(data) else "")
@@ -130,13 +130,13 @@ def _dirfd(value: int) -> str:
     return "AT_FDCWD" if value == abi.AT_FDCWD else str(value)
 
 
-#: How an argument is printed: by what its value means, as its call's row says.
+#: The functions that print an argument, by its meaning in the row of its call.
 PRINTERS: Final[Mapping[Meaning, Callable[[int], str]]] = {
     Meaning.NOTHING: str,
     Meaning.ADDRESS: _address,
     Meaning.DESCRIPTOR: str,
     Meaning.DIRECTORY: _dirfd,
-    Meaning.PATH: _address,  # what could not be read is shown by its address
+    Meaning.PATH: _address,  # a path that could not be read is shown as its address
     Meaning.TEXT: _address,
     Meaning.TIME: str,
     Meaning.MODE: _octal,
@@ -162,7 +162,7 @@ PRINTERS: Final[Mapping[Meaning, Callable[[int], str]]] = {
 _WHOLE: Final = (Meaning.PATH, Meaning.TEXT)
 
 
-# The rows are imported when a call is printed: a box has run by then, which needs them, too.
+# The rows are imported when a call is printed: then a box has run, and has imported them already.
 
 
 @functools.lru_cache(4096)
@@ -181,7 +181,7 @@ def _with_address() -> frozenset[str]:
 
 
 def argument(call: str, name: str, value: Any) -> str:
-    """One argument in strace's notation."""
+    """Returns one argument in strace's notation."""
     if value is None:
         return "NULL"
     meaning = _meaning(call, name)
@@ -203,7 +203,7 @@ def outcome(call: OSCall) -> str:
 
 
 def arguments(call: OSCall) -> str:
-    """Returns all arguments, as they stand between the parentheses."""
+    """Returns all arguments, for the text between the parentheses."""
     return ", ".join(argument(call.name, name, value) for name, value in call.arguments.items())
 
 

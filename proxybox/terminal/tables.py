@@ -36,8 +36,8 @@ def table(
     """Draws a table with a rule below its head and above its foot; without a head, only its rows.
 
     right: the columns, by number from 0, that are aligned to the right (figures). coloured: whether styles are used.
-    columns: the width that the table may have, as far as cells of the `shrinking` columns can be cut, to no less than
-    `least`.
+    columns: the most columns of the terminal that the table uses; for this, cells of the `shrinking` columns are cut,
+    but not below `least`.
     """
     from rich.rule import Rule
     from rich.table import Table
@@ -75,7 +75,7 @@ def _text(cell: Cell) -> "Text":
 
 
 def console(file: TextIO) -> "Console":
-    """Returns a rich console for a file, which has colours if our other text in this file has them."""
+    """Returns a rich console for a file; it uses colours if our other text in this file does."""
     return _console(file, coloured=has_colours(file))
 
 

@@ -1,4 +1,4 @@
 """Installs and builds the third kind of guest, a PyPy translated with --sandbox: `proxybox guests install`, `build`.
 
-What it is once it runs stands in proxybox.controller.guests.translated.
+How this guest runs is described in proxybox.controller.guests.translated.
 """

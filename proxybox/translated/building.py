@@ -1,7 +1,7 @@
 """Translates a PyPy with --sandbox from its source, and installs it.
 
-RPython is a program for Python 2 that takes about an hour. It runs outside of any box, as make would: only on a source
-that is trusted as far as its Makefile would be.
+RPython is a program for Python 2 that takes about an hour. It runs outside of any box, like make. Use it only with a
+source that you would also trust to run its Makefile.
 """
 
 import os
@@ -27,7 +27,7 @@ _COMPILERS: Final = ("gcc", "cc")
 _MEMORY, _DISK = 6 << 30, 3 << 30
 _GOAL: Final = "pypy/goal"
 _NEEDED: Final = ("rpython/bin/rpython", f"{_GOAL}/targetpypystandalone.py", "lib_pypy", "lib-python")
-#: What the translator of sandboxes contains in branches whose wire is known here.
+#: A text in the sandbox translator of branches whose protocol is known here.
 _SANDBOX, _MARK = "rpython/translator/sandbox", "RPY_SANDBOX_DUMP"
 _BRANCHES: Final = "https://foss.heptapod.net/pypy/pypy, branch py3.6-sandbox-2"
 
@@ -45,7 +45,7 @@ class BuildPlan:
 
 
 def plan(source: str | os.PathLike[str]) -> BuildPlan:
-    """Returns the plan of a translation. Raises PackagesError with all that is missing for it."""
+    """Returns the plan of a translation. Raises PackagesError, which names all that is missing."""
     folder = os.path.abspath(source)
     python = _python_2()
     missing = list(_missing(folder, python))
@@ -55,9 +55,10 @@ def plan(source: str | os.PathLike[str]) -> BuildPlan:
 
 
 def _python_2() -> str | None:
-    """Returns an interpreter of Python 2. A name alone says little: `pypy` may be a PyPy of Python 3.
+    """Returns an interpreter of Python 2; None if there is none.
 
-    And managers of versions have scripts of such names which start nothing.
+    Each is started, because a name alone says little: `pypy` may be a PyPy of Python 3, and version managers install
+    scripts with such names that start nothing.
     """
     found = filter(None, map(on_path, _PYTHON_2))
     return next((each for each in found if _runs(each, "import sys; sys.exit(sys.version_info[0] != 2)")), None)
@@ -108,7 +109,7 @@ def _available_memory() -> int:
 
 
 def build(made: BuildPlan, watcher: Watcher | None = None) -> Guest:
-    """Translates, and installs what came of it. What the translation prints goes to this process's own streams.
+    """Translates, and installs the result. The output of the translation goes to this process's own streams.
 
     Raises PackagesError when it has failed.
     """
@@ -126,7 +127,7 @@ def build(made: BuildPlan, watcher: Watcher | None = None) -> Guest:
 
 
 def _pack(source: str, archive: str) -> None:
-    """Packs what belongs to a build, so that it is installed as one that comes from elsewhere."""
+    """Packs the files of a build into an archive, so that it is installed like a build from elsewhere."""
     goal = os.path.join(source, _GOAL)
     with tarfile.open(archive, "w") as packed:
         for name in (each for program in PROGRAMS for each in (program, f"lib{program}.so")):

@@ -1,7 +1,7 @@
-"""Installs a build of a translated PyPy, from the published release or from archives of the user's.
+"""Installs a build of a translated PyPy, from the published release or from the user's own archives.
 
-Its archives are fetched and unpacked by a process that can start nothing (proxybox/packages/tarballs.py). Nothing of a
-build runs for it, but then in a box.
+Its archives are fetched and unpacked by a process that can start nothing (proxybox/packages/tarballs.py). The
+installation runs no code of a build; later, its code runs only in a box.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ from proxybox.packages import cache
 from proxybox.packages.helper import network, work_on
 from proxybox.packages.watching import Watcher
 
-#: Bytes of an archive.
+#: The most bytes of an archive.
 _MOST: Final = 256 << 20
-#: The file beside a build that says where it is from.
+#: The file in the folder of a build that says where the build is from.
 _TOLD: Final = "proxybox.json"
 
 
 @attrs.frozen
 class Archive:
-    """An archive of a build. url: where it is; sha256: of its bytes."""
+    """An archive of a build. url: its address. sha256: of its bytes."""
 
     url: str
     sha256: str
@@ -46,12 +46,12 @@ class Archive:
 
     @property
     def path(self) -> str:
-        """Where it lies on this machine; "" for one that has to be fetched."""
+        """Its path on this machine; "" for an archive that must be fetched."""
         return unquote(self.url.removeprefix("file://")) if self.url.startswith("file://") else ""
 
 
-#: The published build for x86-64 (glibc), and the source with the library for it. The hashes are those by which
-#: shannot 0.11 pins the same files.
+#: The published build for x86-64 (glibc), and the source with the library for it. The hashes are the same as in shannot
+#: 0.11, which pins these files.
 PUBLISHED: Final = (
     Archive(
         "https://github.com/corv89/pypy/releases/download/pypy3-sandbox-7.3.6/pypy3-sandbox-linux-amd64.tar.gz",
@@ -65,7 +65,7 @@ PUBLISHED: Final = (
 
 
 def local(paths: Sequence[str | os.PathLike[str]]) -> tuple[Archive, ...]:
-    """Returns archives that lie on this machine, with their hashes. Raises PackagesError where one cannot be read."""
+    """Returns archives on this machine, with their hashes. Raises PackagesError if one cannot be read."""
     found = []
     for path in map(os.path.abspath, paths):
         try:
@@ -81,7 +81,7 @@ def local(paths: Sequence[str | os.PathLike[str]]) -> tuple[Archive, ...]:
 def install(archives: Sequence[Archive] = PUBLISHED, watcher: Watcher | None = None) -> Guest:
     """Installs a build in the place of one that was installed before, and returns it as a guest.
 
-    Raises PackagesError when it cannot be fetched or unpacked, or is no build that could be served.
+    Raises PackagesError when it cannot be fetched or unpacked, or when no box could run it.
     """
     watcher = watcher or Watcher()
     folder = _folder()
@@ -102,7 +102,7 @@ def install(archives: Sequence[Archive] = PUBLISHED, watcher: Watcher | None = N
 
 
 def remove() -> str | None:
-    """Removes what was installed, and returns its folder; None where there was nothing."""
+    """Removes the installed build, and returns its folder; None if no build was installed."""
     folder = _folder()
     try:
         with cache.work_for(folder) as work, _alone(folder):
@@ -112,7 +112,7 @@ def remove() -> str | None:
 
 
 def _folder() -> str:
-    """Returns the folder of the build. Raises PackagesError where others could write to it."""
+    """Returns the folder of the build. Raises PackagesError if other users could write to it."""
     above = install_folder()
     if above is None:
         raise PackagesError("there is no folder for guests: set XDG_STATE_HOME, or HOME, to an absolute path")
@@ -144,7 +144,7 @@ def _unpack(archives: Sequence[Archive], work: str, watcher: Watcher) -> None:
     task = {"archives": wanted, "size": _MOST, "target": made, "downloads": downloads}
     reads = [each.path for each in archives if each.path]
     work_on(task, work, environment=network(), reads=reads, writes=[made, downloads], on_line=on_line)
-    if not done:  # whoever waits for all children may have taken its exit status away
+    if not done:  # a thread that waits for all children may have taken its exit status
         raise PackagesError("the archives were not all unpacked")
 
 
@@ -153,7 +153,7 @@ def _program(folder: str) -> str:
 
 
 def _check(made: str) -> None:
-    """Raises PackagesError for a folder that is no build that can be served."""
+    """Raises PackagesError for a folder without a build that boxes can run."""
     program = _program(made)
     if not program:
         raise PackagesError(f"the archives have no {PROGRAMS[0]}: want a build that `rpython --sandbox` has made")
@@ -172,7 +172,7 @@ def _replace(made: str, folder: str, work: str) -> None:
 
 
 def _moved_away(folder: str, work: str) -> bool:
-    """Moves a build that is there to where it goes with the work, and returns whether there was one."""
+    """Moves an installed build into the folder `work`, which is removed, and returns whether there was one."""
     if not os.path.lexists(folder):
         return False
     os.rename(folder, os.path.join(work, "old"))
@@ -181,7 +181,7 @@ def _moved_away(folder: str, work: str) -> bool:
 
 @contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Waits until nobody else changes what is installed: each finds the build of the one before."""
+    """Locks the installed build: only one process at a time replaces or removes it."""
     above = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(above, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""How two recorded runs differ, and what may have led to it (docs/diff.md).
+"""Finds how two recorded runs differ, and what may have caused this (docs/diff.md).
 
-Rule: both records may have been forged, each for the other. The memory and the work that a comparison takes have
-limits, and a comparison that reaches one says so.
+Rule: both records may be forged, also together. The memory and the work of a comparison have limits, and a comparison
+that reaches a limit says so.
 """
 
 from proxybox.records.differing.comparing import compare, diff

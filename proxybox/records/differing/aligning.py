@@ -1,8 +1,8 @@
-"""Which calls of two threads belong together: the same ones are found by what they ask, wherever they stand.
+"""Aligns the calls of two threads: finds equal calls by their questions, at any place.
 
-Rule: the work is bounded, whatever the calls are. Most calls of two runs are the same, so equal stretches are passed
-over at once; where two runs part, `difflib` looks for the next stretch that both have, in windows that become larger.
-What is left when the work has reached its limit is not aligned, and the result says so.
+Rule: the work is bounded for any calls. Most calls of two runs are the same, so equal stretches are skipped in large
+steps. Where two runs part, `difflib` looks for the next common stretch, in windows that become larger. When the work
+reaches its limit, the rest is not aligned, and the result says so.
 """
 
 from array import array
@@ -11,9 +11,9 @@ from typing import Final
 
 import attrs
 
-#: Windows in which the next common stretch is looked for, each with how many calls it must have.
+#: The sizes of windows for the search of the next common stretch, each with the least length of this stretch.
 _WINDOWS: Final = ((64, 2), (512, 4), (4096, 8))
-#: Calls that are looked at in windows, and pieces of an alignment.
+#: The most calls that are compared in windows, and the most stretches of an alignment.
 MOST_WORK: Final = 3_000_000
 MOST_SPANS: Final = 20_000
 #: Numbers that are compared at once, and how many are compared one by one before that.
@@ -86,8 +86,8 @@ def align(first: "array[int]", second: "array[int]") -> Alignment:
 def _found(
     first: "array[int]", a: int, a_to: int, second: "array[int]", b: int, b_to: int, window: int, least: int
 ) -> list[Span]:
-    """Returns the stretches of a window up to its last common one that is long enough; none where it has none."""
-    # Calls that come often are no anchors in large windows: to look at all pairs of them would take too long.
+    """Returns the stretches of a window up to the last common one that is long enough; none if there is none."""
+    # In large windows, frequent calls are ignored (autojunk): to compare all pairs of them would take too long.
     matcher = SequenceMatcher(None, first[a:a_to], second[b:b_to], autojunk=window > _WINDOWS[0][0])
     blocks = [block for block in matcher.get_matching_blocks() if block.size]
     while blocks and blocks[-1].size < least:
@@ -102,7 +102,7 @@ def _found(
 
 
 def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0, end: int | None = None) -> int:
-    """Returns how many numbers two sequences have in common, from a and b on. end: of those of the first that count."""
+    """Returns how many equal numbers two sequences have from a and b on. end: where to stop in the first sequence."""
     most = min((len(first) if end is None else end) - a, len(second) - b)
     at, near = 0, min(most, _NEAR)
     while at < near and first[a + at] == second[b + at]:
@@ -117,7 +117,7 @@ def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0, end
 
 
 def _common_end(first: "array[int]", second: "array[int]") -> int:
-    """Returns how many numbers two sequences have in common at their ends, without those at their beginnings."""
+    """Returns how many equal numbers two sequences have at their ends, without their common beginning."""
     most = min(len(first), len(second)) - alike(first, second)
     at = 0
     while at < most and first[len(first) - at - 1] == second[len(second) - at - 1]:

@@ -1,8 +1,8 @@
 """What may have led to a difference, the likeliest first.
 
-A record does not tell which answer a program has used for what. So a cause is the better the less its difference comes
-by itself (`kinds.Weight`); of those that always differ, one whose value is in what the program then printed or asked,
-and then the last one before the runs part.
+A record does not say which answer has influenced which later call. So a cause is more likely the more rarely its kind
+of difference occurs by chance (`kinds.Weight`). Of differences that always occur, those are more likely whose value is
+in the program's later output or questions, and then the last one before the runs part.
 """
 
 import re
@@ -16,12 +16,12 @@ from proxybox.records.differing.difference import Apart, Cause
 from proxybox.records.differing.judging import AnswerDifference, AnswerPair, Judge
 from proxybox.records.differing.kinds import KINDS, DifferenceKind, Weight
 
-#: How many causes a comparison names.
+#: The most causes of a comparison.
 _MOST: Final = 6
 _WORDS: Final = re.compile(rb"\w+")
-#: The shortest value that is looked for in what differs.
+#: The shortest value that is searched for in the differing bytes.
 _LEAST: Final = 4
-#: Settings of a policy, and the kinds of answers that they decide.
+#: Settings of a policy, and the kinds of answers that they influence.
 _DECIDES: Final = {
     "time": ("clock", "interpreter's clock", "waiting"), "randomness": ("random", "hash seed", "start"),
     "filesystem": ("content", "existence", "status", "directory", "directory order", "code", "refusal"),
@@ -29,14 +29,14 @@ _DECIDES: Final = {
     "on_denied": ("refusal",),
 }  # fmt: skip
 _OF_ORDER: Final = ("directory order", "random", "threads", "hash seed")
-#: What always differs, the likeliest cause first. All but the seed are named only where nothing else is found.
+#: Kinds that always differ, the likeliest cause first. All except the seed are named only if nothing else is found.
 _ALWAYS: Final = ("hash seed", "unseen", "times", "imports", "system")
 _FIRST: Final = ("guest", "code", "command", "policy", "refusal", "arguments", "environment")
 
 
 @attrs.frozen
 class DifferingBytes:
-    """What differs, as bytes: pairs of what both runs have asked or printed where they part."""
+    """The differing bytes: pairs of arguments or output of both runs, at the place where they part."""
 
     pairs: tuple[tuple[bytes, bytes], ...]
 
@@ -51,7 +51,7 @@ class DifferingBytes:
         )
 
     def shows(self, found: AnswerDifference) -> bool:
-        """Whether the values of two answers are in what differs."""
+        """Whether the values of two answers are in the differing bytes."""
         return any(
             max(len(one), len(other)) >= _LEAST
             and one in ours and other in theirs
@@ -65,9 +65,10 @@ class DifferingBytes:
 class CauseSearch:
     """Looks for causes.
 
-    apart: what was given. found: the differing answers before the runs part, in their order, and pairs: the places of
-    all of them. threads: the number of the call from which on the threads went on in another order, 0 for none. signal:
-    the same for signals, with both in words. ended: how the controller has ended one of the runs, in words.
+    apart: differences of the inputs. found: the differing answers before the runs part, in their order; of many, a
+    part. pairs: the places of all of them. threads: the number of the call from which on the order of the threads
+    differs, 0 for none. signal: the same for signals, with both signals in words. ended: how the runs ended, in words,
+    if the controller ended one of them.
     """
 
     apart: tuple[Apart, ...]
@@ -104,7 +105,7 @@ class CauseSearch:
         return tuple(likely[:_MOST])
 
     def _rank(self, cause: Cause) -> tuple[int, ...]:
-        """Returns the place of a cause among the others, which is the smaller the likelier it is."""
+        """Returns the sort key of a cause: a likelier cause has a smaller key."""
         name, found = cause.kind.name, cause.found
         if name == "policy" and not self._matters(cause):
             return (int(Weight.BACKGROUND), 1)
@@ -114,7 +115,7 @@ class CauseSearch:
             return (int(Weight.GIVEN), order, 0 if is_seed else 1, 0 if found is None else found.a)
         fits = _ALWAYS.index(name) if name in _ALWAYS else 1
         if name == "clock" and cause.ours.startswith("CLOCK_MONOTONIC"):
-            fits = 2  # how long something took is measured more often than it is used
+            fits = 2  # such a clock is often read only to measure a duration
         if self.evidence.is_permuted:
             fits = _OF_ORDER.index(name) - 4 if name in _OF_ORDER else 1
         if (self.evidence.is_permuted and name == "hash seed") or cause.shows:
@@ -123,7 +124,7 @@ class CauseSearch:
         return (int(weight), 0 if cause.shows else 1, fits, 0 if found is None else -found.a)
 
     def _matters(self, cause: Cause) -> bool:
-        """Whether a setting of the policy decides on something that differs."""
+        """Whether a setting of the policy influences a kind of answer that differs."""
         section = cause.words.partition(".")[0].split()[-1]
         kinds = {each.kind.name for each in self.found}
         if section == "limits":
@@ -136,7 +137,7 @@ class CauseSearch:
             if each.kind.name == "policy" and each.name == "environment.variables" and any(
                 kind == "environment" for kind, _ in names
             ):  # fmt: skip
-                continue  # each variable is named instead
+                continue  # each variable has a cause of its own
             words = each.kind.words if each.kind.name in ("code", "arguments") else each.name
             if each.name == "PYTHONHASHSEED":
                 words = "PYTHONHASHSEED, the seed of hashes"
@@ -165,7 +166,7 @@ class CauseSearch:
 
     @staticmethod
     def _first(group: Iterable[AnswerDifference]) -> AnswerDifference:
-        """Returns the first difference of a file: its content, where it was read, tells more than its size."""
+        """Returns the first difference of a file; a difference of its content is preferred to one of its size."""
         listed = list(group)
         return next((each for each in listed if each.is_content), listed[0])
 
@@ -184,7 +185,7 @@ def _noted(kind: str, number: int, ours: str, theirs: str) -> Cause:
 
 
 def _words(kind: DifferenceKind, path: str) -> str:
-    """Returns in words what differs, with the path where it is about one."""
+    """Returns in words what differs, with the path if there is one."""
     if not path or kind.name in ("stdin", "clock", "interpreter's clock", "identity"):
         return kind.words
     words = {

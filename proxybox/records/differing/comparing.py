@@ -1,7 +1,7 @@
-"""Compares two runs: what was given to them, their calls, and what came of it.
+"""Compares two runs: their inputs, their calls, and their results.
 
-It reads each record twice: first for its outline, by which the calls are aligned; then for the calls that differ, and
-those around them, in step with the other record, so that no more than a few calls are in memory at a time.
+It reads each record twice. First it makes outlines, to align the calls. Then it reads both records in step, for the
+calls that differ and the calls around them, so that only a few calls are in memory at a time.
 """
 
 import os
@@ -20,20 +20,21 @@ from proxybox.records.differing.reading import Reading
 from proxybox.records.differing.runs import ComparedRun
 from proxybox.records.differing.showing import SHOWN, first_apart
 
-#: Pairs of calls with different answers that are judged, rows that are shown, and equal calls around each.
+#: The most pairs of calls with different answers, rows, and rows of one stretch; and the equal calls around a
+#: difference.
 MOST_PAIRS: Final = 200_000
 MOST_ROWS: Final = 2_000
 _MOST_OF_SPAN: Final = 60
 AROUND: Final = 3
 _Tracks: TypeAlias = dict[int, tuple[Track, Track]]
-#: A thread, and the numbers of its calls in both runs, 0 for its end.
+#: A thread, and the numbers of one of its calls in both runs, 0 for the thread's end.
 _Parted: TypeAlias = tuple[int, int, int]
-#: How two calls stand side by side, their thread, both numbers, and how many calls of each are left out.
+#: How two calls differ (`CallPair.how`), their thread, both numbers, and how many calls of each run are left out.
 _Row: TypeAlias = tuple[str, int, int, int, int, int]
 
 
 def diff(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Difference:
-    """Compares the records of two runs. Raises RecordError for a file that is no whole record, and OSError."""
+    """Compares the records of two runs. Raises RecordError for a file that is no complete record, and OSError."""
     return compare(ComparedRun.of_file(first), ComparedRun.of_file(second))
 
 
@@ -56,7 +57,7 @@ def compare(a: ComparedRun, b: ComparedRun) -> Difference:
     judge = Judge(a.inputs.script.encode(), (ours.begins, theirs.begins))
     wanted, left_out = _wanted(tracks, aligned, parted)
     if parted is not None and all(parted[1:]):
-        wanted[parted[1]] = parted[2], False  # clocks were read before the call
+        wanted[parted[1]] = parted[2], False  # for the clock readings before the call
     reading = Reading(judge, wanted, numbers)
     reading.read(a.read(), b.read())
     lines, ends = _lines(ours, theirs), (a.ended, b.ended)
@@ -92,7 +93,7 @@ def compare(a: ComparedRun, b: ComparedRun) -> Difference:
 
 
 def _evidence(reading: Reading, parted: _Parted | None, lines: tuple[DifferingLine, ...]) -> DifferingBytes:
-    """Returns what both runs have passed to the calls where they part, and printed."""
+    """Returns the differing bytes: arguments of the calls where the runs part, and printed lines."""
     pairs = [(each.ours.encode("utf-8", "replace"), each.theirs.encode("utf-8", "replace")) for each in lines]
     if parted is not None:
         first, second = (reading.passed[side].get(parted[1 + side], b"") for side in (0, 1))
@@ -101,7 +102,7 @@ def _evidence(reading: Reading, parted: _Parted | None, lines: tuple[DifferingLi
 
 
 def _threads(ours: Outline, theirs: Outline, parted: _Parted | None) -> int:
-    """Returns the number of the first call that another thread made, if that was before the runs part; otherwise 0."""
+    """Returns the number of the first call that different threads made, if it is before the parting; otherwise 0."""
     if max(len(ours.tracks), len(theirs.tracks)) < 2:
         return 0
     at = alike(ours.order, theirs.order) + 1
@@ -110,7 +111,7 @@ def _threads(ours: Outline, theirs: Outline, parted: _Parted | None) -> int:
 
 
 def _signal(a: ComparedRun, b: ComparedRun, parted: _Parted | None) -> tuple[int, str, str] | None:
-    """Returns the first signal that differs, before the runs part: the call that it came after, and both in words."""
+    """Returns the first differing signal before the parting: the number of the call before it, and both in words."""
     for one, other in zip_longest(a.signals, b.signals):
         first, second = (None if each is None else (each.signal, each.after) for each in (one, other))
         if first != second:
@@ -127,10 +128,10 @@ def _told(signal: tuple[int, int] | None) -> str:
 def _wanted(
     tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted | None
 ) -> tuple[dict[int, tuple[int, bool]], int]:
-    """Returns the pairs of calls whose answers differ, before the runs part, and how many of them are left out.
+    """Returns the pairs of calls with different answers before the runs part, and how many pairs are left out.
 
-    By the number of the first, that of the second, and whether more than readings of clocks differs. Of too many, the
-    first and the last ones are kept.
+    The key is the number of the first call. The value is the number of the second call, and whether more than clock
+    readings differs. If there are too many pairs, only the first and the last ones are returned.
     """
     first: list[tuple[int, tuple[int, bool]]] = []
     last: deque[tuple[int, tuple[int, bool]]] = deque(maxlen=MOST_PAIRS // 2)
@@ -157,14 +158,14 @@ def _different(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int,
             answers, clocks = one.answers[a] != other.answers[b], one.clocks[a] != other.clocks[b]
             if not answers and not clocks:
                 break
-            answers = answers and one.asked[a] == other.asked[b]  # else the answers are to different questions
+            answers = answers and one.asked[a] == other.asked[b]  # otherwise the questions differ
             if answers or clocks:
                 yield a, b, answers
             a, b = a + 1, b + 1
 
 
 def _derived(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int]]:
-    """Yields the places of a stretch where the questions have one form and differ nevertheless."""
+    """Yields the places of a stretch where the questions differ but have the same form."""
     a, b, end = span.a_from, span.b_from, span.a_to
     while a < end:
         equal = alike(one.asked, other.asked, a, b, end)
@@ -175,7 +176,7 @@ def _derived(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int]]:
 
 
 def _all_derived(tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted | None) -> Iterator[int]:
-    """Yields the numbers of the first run's calls before the parting that differ, and have one form."""
+    """Yields the numbers of the first run's calls before the parting that differ but have the same form."""
     for thread, (one, other) in tracks.items():
         for span in aligned[thread].spans:
             for a, b in _derived(one, other, span) if span.same else ():
@@ -186,8 +187,8 @@ def _all_derived(tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted
 def _parted(tracks: _Tracks, aligned: dict[int, Alignment]) -> _Parted | None:
     """Returns the question where both runs part: its thread, and its numbers in both runs, 0 for none.
 
-    It is the first one of another form. Where none is, it is the first one that prints something else, and then any
-    that differs: times and names that a program makes up differ for themselves.
+    It is the first question whose form differs. If there is none, it is the first question that prints different bytes,
+    and then the first that differs: times and names that a program makes up differ in any two runs.
     """
     found: list[_Parted] = []
     printing: list[_Parted] = []
@@ -217,7 +218,7 @@ def _is_before(a: int, b: int, parted: _Parted) -> bool:
 
 
 def _rows(tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted | None) -> list[_Row]:
-    """Returns what is shown side by side: how, thread, both numbers, and how many calls of each are left out."""
+    """Returns the rows that are shown side by side."""
     rows: list[_Row] = []
     for thread, (one, other) in tracks.items():
         hunks = _hunks(one, other, aligned[thread].spans, (parted or (0, 0, 0))[1])

@@ -1,4 +1,4 @@
-"""What came of a comparison, as data: what differs, where, and what may have led to it."""
+"""The result of a comparison, as data: what differs, where, and what may have led to it."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from proxybox.records.differing.runs import RunInputs
 
 @attrs.frozen
 class Apart:
-    """Something that both runs were given, and that differs. kind: of KINDS. ours, theirs: "" for nothing."""
+    """An input that differs between both runs. kind: of KINDS. ours, theirs: the values; "" for none."""
 
     kind: DifferenceKind
     name: str
@@ -29,7 +29,7 @@ class CallPlace:
 
 @attrs.frozen
 class Parting:
-    """The question where the runs part. thread: the channel of the thread that asks."""
+    """The question where the runs part. thread: the thread's number, as `Threads` counts it."""
 
     thread: int
     a: CallPlace
@@ -40,8 +40,8 @@ class Parting:
 class CallPair:
     """Two calls side by side.
 
-    how: same, answer (only that differs), asked (another question), renamed (it differs in nothing but times, numbers
-    or names that the program has made up), left out, or thread. skipped: how many calls of each are left out here.
+    how: same, answer (only the answer differs), asked (the question differs), renamed (only times, numbers or names
+    that the program has made up differ), left out, or thread. skipped: how many calls of each run are left out here.
     """
 
     how: str
@@ -53,10 +53,10 @@ class CallPair:
 
 @attrs.frozen
 class Cause:
-    """What may have led to the difference. found: the answer; None for what was given, or is not in the record.
+    """A possible cause of the difference. found: the answer; None for an input, or if it is not in the record.
 
-    shows: whether its value is in what differs. count: how many answers differ so. tried: what
-    came of replays, as `trying` says it; "" where there were none.
+    shows: whether its value is in the differing bytes. count: how many answers differ in this way. tried: the result of
+    replays, in the words of trying.py; "" without replays.
     """
 
     kind: DifferenceKind
@@ -81,13 +81,14 @@ class DifferingLine:
 
 @attrs.frozen(kw_only=True)
 class Difference:
-    """How two runs differ. same: whether the program did the same in both, whatever it was answered.
+    """How two runs differ. same: whether the program did the same in both, even if answers differ.
 
-    apart: what they were given otherwise. parting: the first question that differs; None where none does. causes: what
-    may have led to it, the likeliest first. first: the first answer that differs. pairs: all that do, before the
-    parting. derived: the numbers of the first run's calls before it that differ in nothing but made-up values.
-    counts: how many there are, by kind. lines: the first output that differs. ends: how both ended. calls: how many
-    both made. rows: what differs, side by side. is_aligned, is_whole: whether all calls were aligned, and looked at.
+    apart: the inputs that differ. parting: the first question that differs; None if no question differs. causes: what
+    may have led to it, the likeliest first. first: the first answer that differs. pairs: all differing answers before
+    the parting. derived: the numbers of the first run's calls before the parting that differ only in made-up values.
+    counts: how many answers differ, by kind. lines: the first output that differs. ends: how both ended. calls: how
+    many calls both made. rows: the differences, side by side. is_aligned, is_whole: whether all calls were aligned, and
+    read.
     """
 
     names: tuple[str, str]

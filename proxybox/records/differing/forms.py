@@ -1,8 +1,8 @@
-"""The form of a question: the question without what a program derives from clocks and random numbers.
+"""The form of a question: the question without values that a program derives from clocks and random numbers.
 
-A program may sleep for a time that it has computed, write down when it began, or make a file with a name of its own.
-Two runs differ in that wherever they are otherwise the same, so calls are aligned by their forms. Whether more than
-that differs is decided by the questions themselves.
+A program may sleep for a time that it has computed, write down when it began, or make a file with a made-up name. Even
+equal runs differ in such values, so calls are aligned by their forms. After that, the questions themselves are
+compared.
 """
 
 import functools
@@ -17,25 +17,25 @@ from proxybox.controller.roles import Meaning
 from proxybox.madeup import MADE_UP
 from proxybox.records.record import RecordedCall
 
-#: What the values of arguments mean that a program may derive from a clock, or make up.
+#: Meanings of arguments that a program may derive from a clock, or make up.
 _DERIVED: Final = (Meaning.TIME, Meaning.PATH, Meaning.TEXT)
 #: Calls that write, and the descriptors that print.
 _WRITING: Final = names_of(CallEffect.WRITES, but_not=CallEffect.READS)
 _DIRECTORIES: Final = names_of(CallEffect.MAKES) & names_of(CallEffect.DIRECTORY)
 _PRINTING: Final = frozenset({1, 2})
-#: Numbers in what is printed.
+#: Numbers in printed text.
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-#: How Python's tempfile makes files and folders, whose names it has made up; how many such names are kept.
+#: The flags and the mode with which Python's tempfile makes files and folders, and how many of their names are stored.
 _OF_TEMPORARY_FILES: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _OF_TEMPORARY_FOLDERS: Final = 0o700
 _MOST_NAMES: Final = 10_000
-#: Bytes of what is printed that belong to the form, and of a path.
+#: The most bytes of printed text, and of a path, that belong to the form.
 _MOST: Final = 1 << 10
 
 
 @functools.lru_cache(1024)
 def _derived(call: str) -> Mapping[str, Meaning]:
-    """Returns the arguments of a call that a program may derive."""
+    """Returns the arguments of a call that a program may derive or make up, with their meanings."""
     row = row_of(call)
     return {} if row is None else {name: each for name, each in row.meanings.items() if each in _DERIVED}
 
@@ -49,7 +49,7 @@ def _printed(value: bytes) -> str:
 
 
 class Forms:
-    """The forms of one run's questions. It keeps in mind which names the program has made up, as tempfile does."""
+    """The forms of one run's questions. It stores which names the program has made up, as tempfile does."""
 
     def __init__(self) -> None:
         self._made: set[bytes] = set()
@@ -68,7 +68,7 @@ class Forms:
         return {name: self._formed(derived.get(name), value) for name, value in asked.items()}
 
     def _formed(self, meaning: Meaning | None, value: Any) -> Any:
-        """Returns what of a value belongs to the form: of a time whether there is one."""
+        """Returns the part of a value that belongs to the form: for a time, only whether it is there."""
         if meaning is Meaning.TIME:
             return bool(value)
         return value if meaning is None or not isinstance(value, bytes) else self._path(value)

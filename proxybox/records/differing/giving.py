@@ -1,4 +1,4 @@
-"""What two runs were given otherwise: the interpreter, the program, its arguments and environment, the policy."""
+"""Differences of the inputs of two runs: the interpreter, the program, its arguments and environment, the policy."""
 
 import json
 import shlex
@@ -9,14 +9,14 @@ from proxybox.records.differing.difference import Apart
 from proxybox.records.differing.kinds import KINDS
 from proxybox.records.differing.runs import ComparedRun, RunInputs
 
-#: How many differences of one kind are shown.
+#: The most differences of one kind that are shown.
 _MOST: Final = 200
-#: Characters of one of them.
+#: The most characters of one difference.
 _MOST_TEXT: Final = 2000
 
 
 def given_apart(one: RunInputs, other: RunInputs) -> Iterator[Apart]:
-    """Yields what was given otherwise."""
+    """Yields the inputs that differ."""
     if one.guest != other.guest:
         yield Apart(KINDS["guest"], "name", one.guest, other.guest)
     yield from _items("guest", one.builds, other.builds)
@@ -57,7 +57,7 @@ def _as_text(value: Any) -> str:
 
 
 def files_apart(a: ComparedRun, b: ComparedRun) -> Iterator[Apart]:
-    """Yields the files of the interpreter's library that both runs have read, and that were not the same."""
+    """Yields the files of the interpreter's library that both runs have read, with different contents."""
     names = [name for name, digest in a.files.items() if b.files.get(name, digest) != digest]
     for name in names[:_MOST]:
         yield Apart(KINDS["guest"], name, a.files[name].hex()[:16], b.files[name].hex()[:16])

@@ -1,7 +1,6 @@
-"""Which kind of difference two answers to the same question have.
+"""Decides which kind of difference two answers to the same question have.
 
-Rule: all that is looked at may be forged. Nothing of it is followed: paths are names, and sizes are those of the bytes
-that are there.
+Rule: all data may be forged. It is not trusted: paths are only names, and sizes are those of the stored bytes.
 """
 
 from collections import Counter
@@ -19,13 +18,13 @@ from proxybox.records.differing.showing import Tokens, asked, entries_of, of_tim
 from proxybox.records.openfiles import duplicates
 from proxybox.records.record import RecordedCall
 
-#: Files whose descriptors are known, and entries of directories that are counted.
+#: The most descriptors that are tracked, and the most directory entries that are counted.
 _MOST_OPEN: Final = 4096
 _MOST_ENTRIES: Final = 100_000
-#: Readings of clocks before one call that are looked for in what differs.
+#: The most clock readings before one call that are searched for in the differing bytes.
 _MOST_READINGS: Final = 4
 _ENOENT: Final = -2
-_OWN_CLOCKS: Final = frozenset({TIME_OF_DAY, SECONDS})  # PyPy reads these for itself
+_OWN_CLOCKS: Final = frozenset({TIME_OF_DAY, SECONDS})  # PyPy reads these for its own use
 
 _OPENING: Final = names_of(CallEffect.OPENS)
 _DUPLICATING: Final = names_of(CallEffect.DUPLICATES)
@@ -33,7 +32,7 @@ _CREATING: Final = names_of(CallEffect.CREATES)
 CLOCKS: Final = names_of(CallEffect.CLOCK | CallEffect.SLEEPS)
 #: The calls whose answers may hold a struct stat.
 _WITH_STATUS: Final = names_of(CallEffect.OPENS | CallEffect.STATUS)
-#: Of which kind a difference is, at first sight: by what the call does. Others are an "answer".
+#: The first guess of a difference's kind, by the effect of the call. All others are an "answer".
 _AT_FIRST: Final = by_effect(
     {
         CallEffect.CALLER: "command",
@@ -59,12 +58,12 @@ _STDIN = b"standard input"
 
 @attrs.define(eq=False)
 class Descriptors:
-    """What the descriptors of a run stand for, call after call."""
+    """The paths of a run's descriptors, updated call by call."""
 
     paths: dict[int, bytes] = attrs.field(factory=lambda: {0: _STDIN, 1: b"standard output", 2: b"standard error"})
 
     def follow(self, call: RecordedCall) -> None:
-        """Takes note of a call that was answered."""
+        """Updates the paths after a call that was answered."""
         result, asked = call.result, call.asked
         if result is None or result < 0:
             return
@@ -87,7 +86,7 @@ class Descriptors:
             self.paths.pop(fd, None)
 
     def path(self, call: RecordedCall) -> bytes:
-        """Returns the path that a call is about; b"" for none, or one that is not known."""
+        """Returns the path that a call refers to; b"" if there is none, or if it is not known."""
         path = call.asked.get("path", call.asked.get("pathname", call.asked.get("target")))
         if isinstance(path, bytes) and path:
             return path[:4096]
@@ -97,7 +96,7 @@ class Descriptors:
 
 @attrs.frozen
 class Seen:
-    """A call as it is judged and shown. path: what it is about. clocks: all readings since the thread's last call."""
+    """A call to judge and show. path: that the call refers to. clocks: all readings since the thread's last call."""
 
     call: RecordedCall
     path: bytes
@@ -108,7 +107,7 @@ class Seen:
 class AnswerDifference:
     """Two different answers to the same question. a, b: the numbers of the calls, with each answer as it is shown.
 
-    is_content: whether the answer has stored data. is_reading: whether it is a clock that was read before the call.
+    is_content: whether an answer has stored data. is_reading: whether a clock reading before the call differs.
     """
 
     kind: DifferenceKind
@@ -125,7 +124,7 @@ class AnswerDifference:
 
 @attrs.frozen(slots=True)
 class AnswerPair:
-    """The place of two different answers: what is stored of each of them. kind: its name in KINDS."""
+    """The place of two different answers. It is stored for each difference, so it is small. kind: its name in KINDS."""
 
     a: int
     b: int
@@ -136,9 +135,9 @@ class AnswerPair:
 
 @attrs.define(eq=False)
 class Judge:
-    """Says of which kind differences are.
+    """Decides which kinds differences have.
 
-    script: the program's path. begins: the numbers of the calls of both runs with which it begins.
+    script: the program's path. begins: the numbers of the calls in both runs with which the program begins.
     """
 
     script: bytes
@@ -147,7 +146,7 @@ class Judge:
     counted: int = 0
 
     def judge(self, one: Seen, other: Seen, *, answers: bool) -> Iterator[AnswerDifference]:
-        """Yields the differences of two calls that ask the same. answers: whether more than clocks differs."""
+        """Yields the differences of two calls with the same question. answers: whether more than clocks differs."""
         if one.clocks != other.clocks:
             yield attrs.evolve(self._clocks(one, other), is_reading=True)
         if not answers:
@@ -238,18 +237,18 @@ class Judge:
         return "imports" if path == self.script.rpartition(b"/")[0] else "directory"
 
     def is_only_order(self, path: str) -> bool:
-        """Whether all entries of a directory are in both runs, now that all calls were judged."""
+        """Whether a directory has the same entries in both runs. It is called after all calls were judged."""
         counted = self.entries.get(path.encode("utf-8", "backslashreplace"))
         return counted is not None and self.counted < _MOST_ENTRIES and not any(counted.values())
 
 
 def with_path(seen: Descriptors, call: RecordedCall, before: tuple[tuple[int, int], ...]) -> Seen:
-    """Returns a call as it is judged. before: readings that were handed over before it."""
+    """Returns a call to judge. before: clock readings that the thread reported before it."""
     return Seen(call, seen.path(call), before + call.clocks)
 
 
 def _are_only_times(ours: RecordedCall, theirs: RecordedCall) -> bool:
-    """Whether two answers differ in nothing but the times and numbers of files, and do in these."""
+    """Whether two answers differ only in the times and numbers of files."""
     if ours.result != theirs.result or len(ours.stored) != len(theirs.stored) or ours.name not in _WITH_STATUS:
         return False
     for one, other in zip(ours.stored, theirs.stored, strict=True):

@@ -1,8 +1,8 @@
 """The kinds of differences that two runs can have, and what each of them says about the cause.
 
 Two runs of one program never have the same answers throughout: clocks run, and an interpreter takes random bytes when
-it starts. So each kind has a weight, which says how much it takes to be there: a file that has another content is there
-for a reason, and another reading of a clock is not.
+it starts. So each kind has a weight, which says how rarely such a difference occurs by chance: the content of a file
+differs for a reason, but a clock reading always differs.
 """
 
 import enum
@@ -12,7 +12,7 @@ import attrs
 
 
 class Group(enum.StrEnum):
-    """What is another one in the second run."""
+    """What differs in the second run."""
 
     INPUT = "other input"
     ANSWER = "other answer"
@@ -25,16 +25,16 @@ class Group(enum.StrEnum):
 class Weight(enum.IntEnum):
     """How likely a difference is the cause of what follows, the likeliest first."""
 
-    GIVEN = 0  # the caller has started the program otherwise
-    WORLD = 1  # what does not change by itself
-    CHANCE = 2  # what a program reads for itself, and never is the same
-    BACKGROUND = 3  # what is never the same, whatever the program does
-    NOISE = 4  # what the interpreter reads for itself
+    GIVEN = 0  # the caller has started the program differently
+    WORLD = 1  # data that does not change by itself
+    CHANCE = 2  # data that the program reads, and that is never the same
+    BACKGROUND = 3  # data that is never the same, for any program
+    NOISE = 4  # data that the interpreter reads for its own use
 
 
 @attrs.frozen
 class DifferenceKind:
-    """A kind of difference. words: what it is, as a part of a sentence. advice: how to find out, or to be rid of it."""
+    """A kind of difference. words: its name, as a part of a sentence. advice: how to find out more, or avoid it."""
 
     name: str
     group: Group

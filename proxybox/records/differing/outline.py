@@ -1,7 +1,7 @@
 """The outline of a run: a few numbers for each call, so that runs of a million calls can be aligned in little memory.
 
-Rule: what is left of a call has a fixed size. The digests have a key that is made anew for each comparison, so that no
-record can be made whose calls look alike where they are not.
+Rule: the data stored for a call has a fixed size. The digests have a new random key for each comparison, so that nobody
+can make a record with different calls that have equal digests.
 """
 
 import os
@@ -17,21 +17,21 @@ from proxybox.controller.oscalls.rows import names_of
 from proxybox.records.differing.forms import Forms
 from proxybox.records.record import RecordedCall
 
-#: Calls of a record that are compared, and bytes that it has printed to each stream.
+#: The most calls of a record that are compared, and the most printed bytes of each stream.
 MOST_CALLS: Final = 4_000_000
 MOST_PRINTED: Final = 8 << 20
-#: Bytes from which on a value is put in by its own digest.
+#: Longer values are replaced by their length and digest.
 _LONG: Final = 256
 _NUMBERS: Final = (1 << 63) - 1
 _DIGEST: Final = 1 << 63
 _SIGINT: Final = 2
-#: A struct stat, and what is in it besides the device, the inode number, the blocks and the times.
+#: The size of a struct stat, and its part without the device, the inode number, the blocks and the times.
 STAT_SIZE: Final = 144
 _LASTING: Final = slice(16, 64)
 CLONES: Final = names_of(CallEffect.STARTS)
-#: What a clone is answered with: the thread's number, and its channel.
+#: The two parts of a clone's result: the thread's number, and its channel.
 _TID, _CHANNEL = 16, 0xFFFF
-#: How many threads are distinguished; further ones count as the last one.
+#: The most threads that are distinguished; further threads count as the last one.
 _MOST_THREADS: Final = 10_000
 #: Calls by which threads wait for each other.
 LOCKING: Final = names_of(CallEffect.LOCKS)
@@ -41,9 +41,9 @@ LOCKING: Final = names_of(CallEffect.LOCKS)
 class Track:
     """The calls of one thread, in their order.
 
-    For each it has its number, and numbers for the form of its question, the question itself, what it was answered, and
-    which times of clocks and files it got, which are equal where two calls are the same in this. prints: whether it
-    prints, as 0 or 1.
+    The arrays have an item for each call. numbers: the call's number. forms, asked, answers, clocks: digests of the
+    form of its question, of the question itself, of its answer, and of the times of clocks and files that it got.
+    prints: 1 if it prints, otherwise 0.
     """
 
     numbers: "array[int]" = attrs.field(factory=lambda: array("Q"))
@@ -58,8 +58,8 @@ class Track:
 class Outline:
     """A whole run. tracks: by thread, as `Threads` counts them. order: the thread of each call, in their order.
 
-    begins: the number of the call with which the program itself begins, after the interpreter's own start; 1 where that
-    is not known. printed: by stream. is_whole: whether all calls are in it.
+    begins: the number of the call with which the program itself begins, after the interpreter's own start; 1 if it is
+    not known. printed: the output, by stream. is_whole: whether it has all calls.
     """
 
     tracks: dict[int, Track] = attrs.field(factory=dict)
@@ -71,7 +71,7 @@ class Outline:
 
 
 class Digests:
-    """Makes numbers of 64 bits of the arguments of a call, and of its answer."""
+    """Makes numbers of 64 bits from the arguments of a call, and from its answer."""
 
     def __init__(self) -> None:
         self._key = os.urandom(16)
@@ -86,16 +86,16 @@ class Digests:
 
     def answer(self, call: RecordedCall) -> int:
         """Returns the number of an answer, without readings of clocks and times of files."""
-        if not call.stored and not call.refusals and call.result is not None:  # nearly all
+        if not call.stored and not call.refusals and call.result is not None:  # the usual case
             return (call.result >> _TID if call.name in CLONES and call.result > 0 else call.result) & _NUMBERS
         stored = tuple((each.size, each.source, self._short(without_times(each.data))) for each in call.stored)
         refusals = tuple((each.call, each.errno, each.reason) for each in call.refusals)
         return self._of((call.result, stored, refusals)) | _DIGEST
 
     def clocks(self, call: RecordedCall, before: tuple[tuple[int, int], ...] = ()) -> int:
-        """Returns the number of the readings of clocks that come with a call, and of the times of files.
+        """Returns the number of a call's clock readings, and of the times of files in its answer.
 
-        before: readings that the thread has handed over before.
+        before: clock readings that the thread reported before the call.
         """
         times = tuple(times_of(each.data) for each in call.stored) if call.stored else ()
         readings = before + call.clocks
@@ -112,7 +112,7 @@ class Digests:
 
 
 def without_times(data: bytes | None) -> bytes | None:
-    """Returns what an answer has stored; of a struct stat what does not differ by itself."""
+    """Returns the stored data of an answer; of a struct stat, only the part that does not differ in equal runs."""
     return data[_LASTING] if data is not None and len(data) == STAT_SIZE else data
 
 
@@ -123,16 +123,16 @@ def times_of(data: bytes | None) -> bytes:
 
 @attrs.define(eq=False)
 class Threads:
-    """Which thread makes a call: 0 for the main one, and then by the order in which they were begun.
+    """Numbers the threads: 0 is the main thread, and the others are numbered in the order of their starts.
 
-    A record tells threads by their channels, which are used again when a thread has ended, sooner or later.
+    A record identifies threads by their channels, which are used again after a thread has ended.
     """
 
     _known: dict[int, int] = attrs.field(factory=dict)
     _begun: int = 0
 
     def of(self, call: RecordedCall) -> int:
-        """Returns the thread of the next call, and takes note of threads that the call begins."""
+        """Returns the thread of the next call, and adds a thread that the call starts."""
         thread = self._known.get(call.thread, call.thread)
         if call.name in CLONES and call.result is not None and call.result > 0:
             self._begun = min(self._begun + 1, _MOST_THREADS)
@@ -141,11 +141,12 @@ class Threads:
 
 
 def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b"") -> Outline:
-    """Reads the calls of a run. script: the path of the program in the box, b"" where it has none.
+    """Reads the calls of a run. script: the path of the program in the box, b"" if it has none.
 
-    Readings that a thread hands over by a call of their own, since it had no more room for them, belong to its next
-    call: how many such calls there are is no matter of the program's. Nor are waits for locks, which threads make that
-    happen to be in each other's way, and the ends of threads, which the end of the process may overtake.
+    When a thread has no more room for clock readings, it reports them by a separate call. These readings are added to
+    the thread's next call, because the program does not decide how many such calls there are. Waits for locks are left
+    out, because they depend on the timing of threads. The ends of threads are left out, because the process may end
+    before them.
     """
     made, threads, forms = Outline(), Threads(), Forms()
     readings: dict[int, tuple[tuple[int, int], ...]] = {}
@@ -184,7 +185,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
 
 
 def begins_program(name: str, asked: Mapping[str, Any], script: bytes) -> bool:
-    """Whether with this call the interpreter turns to the program: it looks for its file, or asks for a command."""
+    """Whether the interpreter begins the program with this call: it names the program's file, or requests a command."""
     if name == "exchange":
         message = asked.get("message")
         return isinstance(message, bytes) and message[:1] == b"r"

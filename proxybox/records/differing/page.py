@@ -54,7 +54,7 @@ def page(difference: Difference) -> str:
 
 
 def _shown(text: object, most: int = _MOST) -> str:
-    """Returns a text for the page. Whatever it has, it is shown on one line, and as text."""
+    """Returns any text for the page, on one line and escaped."""
     cut = str(text)[: most + 1]
     shown = on_one_line(cut if len(cut) <= most else cut[:most] + "...")
     return html.escape(shown)
@@ -126,7 +126,7 @@ def _answer(found: AnswerDifference) -> tuple[str, str, str]:
 
 
 def _pairs(title: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """Yields a table of what both runs have. rows: a name, what each run has, and notes on the name."""
+    """Yields a table with values of both runs. rows: a name, the value of each run, and notes on the name."""
     yield f"<h2>{_shown(title)}</h2>\n<table><thead><tr><th></th><th>a</th><th>b</th></tr></thead>\n"
     for name, ours, theirs, *notes in rows:
         noted = "".join(f'<div class="note">{_shown(note)}</div>' for note in notes)

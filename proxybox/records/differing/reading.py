@@ -1,7 +1,7 @@
-"""Reads two runs in step, for the calls that are wanted of them.
+"""Reads two runs in step, for their wanted calls.
 
-Rule: a call is kept until its counterpart in the other run has come, and all such calls have a size together, beyond
-which the oldest are left out.
+Rule: a call is stored until its counterpart in the other run has been read. The total size of such calls is bounded;
+beyond this, the oldest ones are left out.
 """
 
 from collections import deque
@@ -16,21 +16,21 @@ from proxybox.records.differing.judging import AnswerDifference, AnswerPair, Des
 from proxybox.records.differing.showing import line_of
 from proxybox.records.record import RecordedCall
 
-#: Bytes of calls that wait for their counterparts.
+#: The most bytes of calls that wait for their counterparts.
 _MOST_HELD: Final = 64 << 20
-#: How many readings are stored of those that a thread sends by themselves.
+#: The most clock readings of one thread that are stored until its next call.
 _MOST_READINGS: Final = 4096
-#: The first differences of a kind, and the last ones, that are stored as they are shown.
+#: How many of the first and of the last differences of one kind are stored with their texts.
 _MOST_OF_KIND: Final = 500
-#: How many bytes are stored of what a call passes.
+#: The most bytes of a call's buffer that are stored.
 _MOST_PASSED: Final = 1 << 16
 
 
 @attrs.define(eq=False)
 class Reading:
-    """Reads two runs in step, for the calls that are wanted.
+    """Reads two runs in step, for the wanted calls.
 
-    wanted: as `_wanted` returns it. numbers: of the calls of each run that are shown.
+    wanted: as `comparing._wanted` returns it. numbers: of the calls of each run that are shown.
     """
 
     judge: Judge
@@ -47,7 +47,7 @@ class Reading:
     _order: "deque[tuple[int, int]]" = attrs.field(factory=lambda: deque())
 
     def read(self, first: Iterable[RecordedCall], second: Iterable[RecordedCall]) -> None:
-        """Reads both to their ends, or as far as something is wanted of them."""
+        """Reads both runs, up to the last call that is wanted."""
         theirs = {number: (own, answers) for own, (number, answers) in self.wanted.items()}
         sides = (self._side(0, first, self.wanted), self._side(1, second, theirs))
         is_going = [True, True]
@@ -57,7 +57,7 @@ class Reading:
 
     @property
     def found(self) -> list[AnswerDifference]:
-        """The differing answers in their order; of many of one kind, the first and the last ones."""
+        """The differing answers in their order; if one kind has many, only the first and the last ones."""
         kept = chain(*self._first.values(), *self._last.values())
         return sorted(kept, key=lambda each: each.a)
 
@@ -110,11 +110,11 @@ class Reading:
                 self.left_out += 1
 
     def place(self, side: int, number: int) -> CallPlace:
-        """Returns a call that was shown."""
+        """Returns a call to show."""
         return CallPlace(number, self.texts[side].get(number, "the thread asks nothing more" if not number else "?"))
 
     def row(self, how: str, thread: int, a: int, b: int, *skipped: int) -> CallPair:
-        """Returns what stands side by side."""
+        """Returns two calls to show side by side."""
         first, second = (self.place(side, number) if number else None for side, number in ((0, a), (1, b)))
         return CallPair(how, thread, first, second, (skipped[0], skipped[1]))
 

@@ -1,4 +1,4 @@
-"""A run as it is compared: what it was given, and its calls, which can be read more than once."""
+"""A run to compare: its inputs, and its calls, which can be read more than once."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,15 +10,15 @@ from proxybox import argumentchecks
 from proxybox.controller.status import Status
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 
-#: How many characters say how a run has ended.
+#: The most characters of the text about the end of a run.
 _MOST_TEXT: Final = 160
-#: How programs end by themselves.
+#: The statuses of programs that end by themselves.
 _BY_ITSELF: Final = (Status.OK, Status.ERROR, Status.SYNTAX_ERROR, Status.CRASHED)
 
 
 @attrs.frozen
 class RunInputs:
-    """What a run was started with. builds: of the interpreter's files."""
+    """The inputs of a run. builds: the digests of the interpreter's files."""
 
     guest: str = ""
     recorded: str = ""
@@ -29,7 +29,7 @@ class RunInputs:
 
     @property
     def script(self) -> str:
-        """The program's path in the box; "" where it has none."""
+        """The program's path in the box; "" if it has none."""
         for word in self.argv[1:]:
             if word in ("-c", "-m", "-"):
                 return ""
@@ -42,9 +42,9 @@ class RunInputs:
 class ComparedRun:
     """One of two runs.
 
-    read: gives all calls, each time that it is called. The other attributes are known after the first time. files: the
-    digests of files of the interpreter's library that it has read. ended: how the run has ended, in words; "" where the
-    record does not tell. was_ended: whether the controller did it.
+    read: returns all calls, each time that it is called. The other attributes are set after all calls have been read
+    once. files: the digests of files of the interpreter's library that the run has read. ended: how the run has ended,
+    in words; "" if the record does not say it. was_ended: whether the controller has ended it.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ComparedRun:
 
     @classmethod
     def of_file(cls, path: str | os.PathLike[str]) -> "ComparedRun":
-        """Returns the run of a record. Raises RecordError for a file that is none, and OSError."""
+        """Returns the run of a record. Raises RecordError for a file that is no record, and OSError."""
         name = argumentchecks.path("path", path)
         with Record(name) as record:
             stored = record.reader.start.get("guest")

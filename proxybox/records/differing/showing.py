@@ -1,4 +1,4 @@
-"""How calls and their answers are shown.
+"""Makes texts for calls and their answers.
 
 Rule: all texts are ASCII without controls, on one line, and cut.
 """
@@ -13,15 +13,15 @@ from proxybox.records.differing.outline import STAT_SIZE
 from proxybox.records.record import RecordedCall, Stored
 from proxybox.terminal import strace
 
-#: Bytes of a content that are compared line by line, and characters of a text that is shown.
+#: The most bytes of a content that are compared line by line, and the most characters of a text.
 _LOOKED_AT: Final = 1 << 20
 SHOWN: Final = 300
-#: Texts that show where two values have gone, if the program prints them, by pairs; b"" where one has none.
+#: Pairs of texts by which two values can be found in the program's output; b"" if a value has none.
 Tokens: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 def shown(kind: str, ours: RecordedCall, theirs: RecordedCall) -> tuple[str, str, Tokens]:
-    """Returns two answers as they are shown, and texts that show where their values have gone."""
+    """Returns the texts for two answers, and texts by which their values can be found in the program's output."""
     if kind in ("directory order", "directory", "imports"):
         return _entries_apart(entries_of(ours), entries_of(theirs))
     results = tuple(_result(each) for each in (ours, theirs))
@@ -48,7 +48,7 @@ def shown(kind: str, ours: RecordedCall, theirs: RecordedCall) -> tuple[str, str
 
 
 def asked(call: RecordedCall) -> str:
-    """Returns a question as strace(1) shows a call, without addresses and cut."""
+    """Returns a question like a call in strace(1), cut and without addresses."""
     made = OSCall(call.name, 0, "", {name: _cut_argument(value) for name, value in call.asked.items()}, 0)
     return _cut(f"{call.name}({strace.arguments(made)})")
 
@@ -61,7 +61,7 @@ def line_of(call: RecordedCall) -> str:
 
 
 def entries_of(call: RecordedCall) -> tuple[bytes, ...]:
-    """Returns the names in what getdents64(2) has stored."""
+    """Returns the names that getdents64(2) has stored."""
     data = b"".join(each.data or b"" for each in call.stored)
     names, at = [], 0
     while at + DIRENT_HEAD.size <= len(data):
@@ -105,7 +105,7 @@ def _status(data: bytes) -> str:
 
 
 def _times(first: bytes, second: bytes) -> tuple[str, str]:
-    """Returns the times and numbers of two files that differ."""
+    """Returns the differing times and numbers of two files, in words."""
     shown_texts: tuple[list[str], list[str]] = ([], [])
     for name, at in (("device", 0), ("inode", 8), ("accessed", 72), ("modified", 88), ("changed", 104)):
         size = 8 if at < 72 else 16
@@ -122,7 +122,7 @@ def _modified(data: bytes) -> int:
 
 
 def _value(data: bytes) -> str:
-    """Returns a value that a host function has returned; where it is none, its bytes."""
+    """Returns the text for a host function's value; for bytes that are no value, the bytes in quotes."""
     try:
         return _cut(ascii(decode(data)))
     except (ValueError, RecursionError):
@@ -130,7 +130,7 @@ def _value(data: bytes) -> str:
 
 
 def _first_apart(ours: tuple[Stored, ...], theirs: tuple[Stored, ...]) -> tuple[Stored, Stored] | None:
-    """Returns the last pieces that differ: a file's content comes behind its status."""
+    """Returns the last pair of pieces that differs: a file's content is stored after its status."""
     pairs = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
     if len(ours) != len(theirs):
         return None
@@ -197,7 +197,7 @@ def reading(clock: int, ns: int) -> str:
 
 
 def of_time(ours: int, theirs: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yields how a program may print two readings of a clock, the longest first."""
+    """Yields pairs of texts in which a program may print two clock readings, the longest first."""
     texts = [f"{each // 10**9}.{each % 10**9:09d}".encode() for each in (ours, theirs)]
     for size in (-3, -7):
         yield texts[0][:size], texts[1][:size]

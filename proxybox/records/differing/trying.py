@@ -1,10 +1,10 @@
 """Finds out by replays which answers have led to a difference.
 
-The first program runs again in a box from its record, with answers of the other run in the place of its own. With all
-that differ, it has to ask what the other run has asked, where they part. Then with all but those of one cause: where
-it parts there nevertheless, that cause is not needed; where it continues as before, it is. What is needed is also tried
-by itself. A program may well part elsewhere: when PyPy collects garbage depends on hashes and clocks, and files are
-closed by that. So a cause that does so may only have a part in it.
+The first program runs again in a box from its record, with answers of the other run in place of its own. With all
+differing answers, it must ask the other run's question at the parting. Then it runs with all answers except those of
+one cause. If it still parts there, this cause is not needed; if it continues as in its record, the cause is needed. A
+needed cause is also tried alone. A program may also part elsewhere: the time of PyPy's garbage collection depends on
+hashes and clocks, and the collection closes files. Such a cause only "may have a part in it".
 """
 
 import contextlib
@@ -27,20 +27,19 @@ from proxybox.records.differing.kinds import Weight
 from proxybox.records.record import Record, RecordedCall
 from proxybox.records.replaying import followed
 
-#: What can come of it.
+#: The possible results.
 LEADS, NEEDED, PART = "leads to it by itself", "it is needed", "may have a part in it"
 SPARED, FAILS = "it is not needed", "cannot be told by replays"
 _FRAME_BYTES: Final = 256 << 10
-#: How many answers of the other run are stored, and how many bytes of them.
+#: The most answers of the other run that are stored, and their most bytes.
 _MOST: Final = 100_000
 _MOST_BYTES: Final = 64 << 20
 
 
 def tried(difference: Difference, **how: Any) -> Difference:
-    """Returns a comparison of two records with what came of replays, and the cause that leads to it first.
+    """Returns a comparison with the results of replays; a cause that leads to the difference comes first.
 
-    how: as for `replay`. Raises RecordError where the first record
-    cannot be replayed here.
+    how: as for `replay`. Raises RecordError if the first record cannot be replayed here.
     """
     parting = difference.parting
     if parting is None or not parting.a.number or not parting.b.number:
@@ -69,7 +68,7 @@ def _given(pairs: Iterable[AnswerPair]) -> _RunInputs:
 
 
 def _group(cause: Cause, difference: Difference) -> _RunInputs:
-    """Returns the answers of a cause; none for a cause that is no answer."""
+    """Returns the answers of a cause; an empty set for a cause that is no answer."""
     if cause.found is None or not cause.found.call:
         return frozenset()
     return _given(
@@ -89,7 +88,7 @@ def _came(trial: "_Trial", everything: _RunInputs, group: _RunInputs) -> str:
 
 
 def _rank(cause: Cause) -> int:
-    """Returns the place of a cause, by what came of its replays: those that were not tried stay between."""
+    """Returns the sort key of a cause, by the result of its replays; causes that were not tried come between."""
     return {LEADS: 0, NEEDED: 1, PART: 1, SPARED: 3}.get(cause.tried, 2)
 
 
@@ -101,13 +100,13 @@ def _asked(path: str, number: int) -> RecordedCall:
     raise RecordError("the record has changed while it was read")
 
 
-#: Where a replay comes to: it parts as the other run does, it does not part, or does so elsewhere.
+#: The end of a replay: it parts as the other run does, it does not part, or it parts elsewhere.
 _PARTS, _GOES_ON, _ELSEWHERE = "parts", "goes on", "elsewhere"
 
 
 @attrs.frozen
 class _Trial:
-    """Replays of the first record. usual, asked: what both ask where they part. derived: as `Difference` has it."""
+    """Replays of the first record. usual, asked: both calls where the runs part. derived: as in `Difference`."""
 
     first: str
     second: str
@@ -117,7 +116,7 @@ class _Trial:
     how: Mapping[str, Any]
 
     def comes(self, pairs: _RunInputs) -> str:
-        """Replays with these answers of the second record."""
+        """Replays with these answers of the second record, and returns where the replay parts."""
         if not pairs:
             return _GOES_ON
         answers = _answers(self.second, {theirs for _, theirs, _ in pairs})
@@ -139,7 +138,7 @@ class _Trial:
         return self._place(divergence, has_clocks=(self.usual.number, self.asked.number, True) in pairs)
 
     def _place(self, divergence: Divergence, *, has_clocks: bool) -> str:
-        """Returns where a replay comes to that parts. has_clocks: whether the other's clocks are read there."""
+        """Returns where a replay has parted. has_clocks: whether it gets the other run's clock readings there."""
         got = divergence.got
         if got is None or divergence.number != self.usual.number:
             return _ELSEWHERE
@@ -149,14 +148,14 @@ class _Trial:
             return _PARTS if is_same else _ELSEWHERE
         if got.name == self.usual.name:
             return _GOES_ON  # it prints another value, such as a time
-        if got.name in CLOCKS:  # it reads other clocks than it was given, so it does not follow whose they are
+        if got.name in CLOCKS:  # other clocks than it got, so it does not follow the run that they are from
             return _GOES_ON if has_clocks else _PARTS
         return _ELSEWHERE
 
 
 @attrs.define
 class _Other:
-    """What the other run got from a call: its answer, and readings of clocks."""
+    """The other run's answer to a call, and its clock readings."""
 
     answer: events.RecordedAnswer | None
     clocks: events.Clocks | None
@@ -213,7 +212,7 @@ def _write(path: str, first: str, others: Mapping[int, _Other], end: int) -> Non
 
 
 def _can_be_given(other: _Other) -> bool:
-    """Whether the answer is whole: parts of files are named by numbers that the first record does not have."""
+    """Whether the answer is complete: parts of files are stored as numbers that the first record does not have."""
     return other.answer is None or all(isinstance(each.data, bytes) for each in other.answer.stored)
 
 

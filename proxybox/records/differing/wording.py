@@ -29,12 +29,12 @@ def of_kind(name: str, count: int) -> str:
 
 
 def ended(words: str) -> str:
-    """Returns how a run has ended, where its record may not tell."""
+    """Returns in words how a run has ended, also if its record does not say it."""
     return words or "the record ends before the program did"
 
 
 def as_data(difference: Difference) -> dict[str, Any]:
-    """Returns a comparison as JSON has it."""
+    """Returns a comparison as a JSON object."""
     parting = difference.parting
     return {
         "same": difference.same,

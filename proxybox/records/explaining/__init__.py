@@ -1,6 +1,6 @@
 """What a recorded program did, in words, pictures and the formats of other tools.
 
-Rules: one pass over the calls feeds all of them. Whatever the record says is a claim: the types of arguments are looked
-at before they are used, each collection here has a most, and text is made harmless where it is written out. Nothing
-here reads a file but the record.
+Rules: one pass over the calls feeds all forms. The content of the record is a claim: the types of arguments are checked
+before use, each collection has a size limit, and text is made harmless when it is written. No other file than the
+record is read.
 """

@@ -22,7 +22,7 @@ MOST_FILES: Final = 20_000
 MOST_NAMES: Final = 1000
 MOST_WAITS: Final = 5000
 MOST_LINES: Final = 20_000
-#: Subjects that are named for one refusal, and bytes of printed output that are stored of one stream.
+#: The most subjects that are named for one refusal, and the most bytes of output that are stored for one stream.
 MOST_SUBJECTS, MOST_PRINTED = 5, 1 << 16
 _LONGEST_NAME, _LONGEST = 200, 1000
 #: Names of a stream by its number in a record.
@@ -33,10 +33,10 @@ _IGNORED: Final = 1  # SIG_IGN
 
 @attrs.define
 class FileUse:
-    """What was done with one file or folder. read, written: bytes. looked: questions such as stat(2) and access(2).
+    """The use of one file or folder. read, written: bytes. looked: questions such as stat(2) and access(2).
 
-    errors: names of errors, with how often opening it or looking for it ended so. changes: what was done besides, such
-    as `removed`, with how often. lines: of the program that did it.
+    errors: names of errors, with how often an open or a question got them. changes: other changes, such as `removed`,
+    with their counts. lines: the program's lines that made these calls.
     """
 
     opened: int = 0
@@ -62,7 +62,7 @@ class FileUse:
 
 @attrs.define
 class RefusalCount:
-    """How often something was refused, since when, for what, and to which lines of the program."""
+    """A refusal: how often it occurred, since when, for which subjects, and in which lines of the program."""
 
     count: int = 0
     first_call: int = 0
@@ -98,7 +98,7 @@ class ThreadUse:
 
 @attrs.define
 class LineUse:
-    """What one line of the program did: its calls, the seconds that they waited, refusals. names: by call."""
+    """The calls of one line of the program, the seconds that they waited, and refusals. names: counts by call."""
 
     function: str = ""
     calls: int = 0
@@ -109,7 +109,7 @@ class LineUse:
 
 @attrs.define
 class StreamSummary:
-    """What went to one stream. head: its beginning."""
+    """The output to one stream. head: its beginning."""
 
     size: int = 0
     head: bytearray = attrs.field(factory=bytearray)
@@ -117,7 +117,7 @@ class StreamSummary:
 
 @attrs.define
 class ResourceCounts:
-    """Which resources it used besides files: each a count, or a sum where its name says so."""
+    """The resources that it used besides files: each is a count, or a sum if its name says so."""
 
     clocks: Counts[str] = attrs.field(factory=lambda: Counts(64, "other clocks"))
     sleeps: WaitSummary = attrs.field(factory=WaitSummary)
@@ -144,7 +144,7 @@ def signal_name(value: int | None) -> str:
 
 
 class CallSummary:
-    """Counts what the calls of a program did. `files` gets each call first: it follows descriptors."""
+    """Counts the calls of a program and their effects. files: must follow each call after `add`."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._open = files
@@ -168,7 +168,7 @@ class CallSummary:
             self.asked.signals_received.add(signal_name(each.signal))
 
     def add(self, call: RecordedCall, subject: str) -> None:
-        """Counts one call. subject: what it is about, as `OpenFiles.subject` has it."""
+        """Counts one call. subject: as `OpenFiles.subject` returns it."""
         self.calls += 1
         self.errors += call.errno is not None
         self.by_name.add(call.name)
@@ -293,7 +293,7 @@ class CallSummary:
         self._named_anew(call, subject, "linked")
 
     def _named_anew(self, call: RecordedCall, subject: str, came: str) -> str | None:
-        """Counts how the new name came, and returns it; None where nothing has come."""
+        """Counts the change of the new name, and returns the name; None if the call failed."""
         target = self._open.path(call, "new")
         if not succeeded(call) or target is None:
             return None
@@ -354,7 +354,7 @@ class CallSummary:
         self.asked.shown += kind == b"d"
 
 
-#: What is said of a change, by what the call does; of what it alters, by the argument that has the new value.
+#: The words for changes, by the effect of the call; for altered attributes, the argument with the new value.
 _CHANGES: Final = {
     CallEffect.MAKES: "made",
     CallEffect.MAKES | CallEffect.DIRECTORY: "folder made",
@@ -366,7 +366,7 @@ _ALTERED: Final = ("mode", "owner", "times")
 
 
 def _changed(word: str) -> Callable[[CallSummary, RecordedCall, str], None]:
-    """Returns what counts a change of that word."""
+    """Returns a function that counts a change under that word."""
     return lambda account, call, subject: account.changed(call, subject, word)
 
 

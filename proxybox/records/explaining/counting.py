@@ -1,4 +1,4 @@
-"""Collections of a limited size: what exceeds it is only counted."""
+"""Collections of a limited size: further items are only counted."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class Table(dict[Key, Value], Generic[Key, Value]):
-    """Values by key, each made when its key first comes; all keys beyond the first `most` share one value.
+    """Values by key, each made at the first use of its key; all keys beyond the first `most` share one value.
 
     rest: that value. left_out: how often `rest` was returned.
     """

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from proxybox.terminal.harmless import on_one_line
 
 Element = ElementTree.Element
-#: Makes text harmless. What it lets through is all allowed in XML.
+#: Makes text harmless. All characters that it lets through are allowed in XML.
 _clean = on_one_line
 
 
@@ -33,7 +33,7 @@ def _value(value: str | float) -> str:
 
 
 def style(text: str) -> Element:
-    """Makes a style sheet, which is always one of ours."""
+    """Makes a style sheet; the text is always our own."""
     made = Element("style")
     made.text = text
     return made

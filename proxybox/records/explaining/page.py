@@ -8,7 +8,7 @@ from proxybox.records.explaining.picture import COLUMNS, STYLE, draw
 from proxybox.records.explaining.sections import SummarySection
 from proxybox.records.explaining.timeline import Timeline
 
-#: How much wider the second picture is.
+#: The factor by which the second picture is wider.
 STRETCHED: Final = 5
 #: Rows of one table, and lines of one section.
 MOST_ROWS, MOST_LINES = 2000, 2000

@@ -1,4 +1,4 @@
-"""The timeline as SVG: a row for each thread, marks for calls, bars for waits, what was refused and printed."""
+"""The timeline as SVG: a row for each thread, marks for calls, refusals and output, bars for waits."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from proxybox.records.explaining.timeline import (
 )
 
 COLUMNS: Final = 1200
-#: Rows of threads, and marks, in one picture.
+#: The most rows of threads, and the most marks, in one picture.
 MOST_ROWS, MOST_DRAWN = 32, 15_000
 _LEFT, _RIGHT, _TITLE, _TOP, _ROW, _BAND, _BAR = 96, 24, 28, 56, 52, 26, 9
 _KINDS: Final = (*GROUPS, STDOUT, STDERR, SIGNAL)
@@ -46,7 +46,7 @@ STYLE: Final = """
 
 
 def draw(timeline: Timeline, title: str, *, columns: int = COLUMNS, alone: bool = True) -> Element:
-    """Returns the picture. columns: its width in marks. alone: with the style sheet that a page else has."""
+    """Returns the picture. columns: its width in marks. alone: whether it has a heading and its own style sheet."""
     threads = _threads(timeline)
     names = {number: f"thread {number}" for number in threads} | {PRINTED_ROW: "printed"}
     if timeline.has_signals:
@@ -85,7 +85,7 @@ def _threads(timeline: Timeline) -> list[int]:
 
 
 def _axis(ended: int, columns: int, bottom: int) -> Iterator[Element]:
-    """Yields lines and times: 1, 2 or 5 of a unit apart, some eight in a picture of the usual width."""
+    """Yields lines with times, 1, 2 or 5 of a unit apart; about eight in a picture of the usual width."""
     rough = ended / 1e6 / (8 * columns / COLUMNS)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(each * power for each in (1, 2, 5, 10) if each * power >= rough)
@@ -145,7 +145,7 @@ def _size(row: int, kinds: dict[str, Mark]) -> int:
 def _stack(
     row: int, column: int, width: int, kinds: dict[str, Mark], top: int, most: int, time: str
 ) -> Iterator[Element]:  # fmt: skip
-    """Yields what one column of a row shows: as high as the logarithm of its calls, shared by their kinds."""
+    """Yields the bars of one column of a row. Their height is the logarithm of the calls, divided among their kinds."""
     total = sum(mark.count for kind, mark in kinds.items() if kind != REFUSED)
     high = _BAND * (0.4 + 0.6 * math.log1p(total) / math.log1p(most)) if row >= 0 else _BAND * 0.7
     y: float = top + _BAND

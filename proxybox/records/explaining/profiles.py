@@ -14,16 +14,16 @@ from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import on_one_line
 
-#: Different stacks that are counted, the characters that these may have, and characters of a text in an event.
+#: The most different stacks that are counted, the most characters of all of them, and of a text in an event.
 MOST_STACKS, MOST_FOLDED, LONGEST = 50_000, 64 << 20, 300
-#: Characters in a file that has something of each call.
+#: The most characters of a file with a part for each call.
 MOST_WRITTEN = 1 << 30
-#: Arguments that point to memory which the answer has filled.
+#: Arguments that point to memory that the answer fills.
 _FILLED: Final = frozenset({"buf", "answer"})
 
 
 def as_oscall(call: RecordedCall) -> OSCall:
-    """Returns a recorded call as an audit has calls, with what it has read in place of the address."""
+    """Returns a recorded call in the form for an audit, with the data that it has read in place of the address."""
     arguments = {name: _plain(value) for name, value in call.arguments.items()}
     filled = next((name for name in arguments if name in _FILLED and isinstance(arguments[name], int)), None)
     if filled and len(call.stored) == 1 and call.stored[0].data is not None:
@@ -38,7 +38,7 @@ def as_oscall(call: RecordedCall) -> OSCall:
 
 
 def _plain(value: Any) -> Any:
-    """Returns an argument that is an address with the bytes there as its bytes, or as the address."""
+    """Returns the bytes of an argument that is an address with stored bytes; without stored bytes, the address."""
     if isinstance(value, tuple):
         address, data = value if len(value) == 2 else (None, None)
         value = data if isinstance(data, bytes) else address
@@ -46,14 +46,14 @@ def _plain(value: Any) -> Any:
 
 
 class Bounded:
-    """A file of which each call gets a part, as far as there is room. left_out: parts that there was no room for."""
+    """A file with a part for each call, up to a size limit. left_out: how many parts were left out."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._room = file, MOST_WRITTEN
         self.left_out = 0
 
     def write(self, text: str) -> None:
-        """Writes a part, unless one was left out."""
+        """Writes a part, unless it exceeds the limit or an earlier part did."""
         if self.left_out or len(text) > self._room:
             self.left_out += 1
         else:
@@ -64,14 +64,14 @@ class Bounded:
 class Folded:
     """Stacks of family, call and subject, with how often each came, or how long it waited in microseconds.
 
-    Where a call has a stack of Python, that takes the place of the family. left_out: calls whose stacks are not told
-    apart from others: a program can have any number of any depth.
+    If a call has a Python stack, this stack is used in place of the family. left_out: calls that were counted as
+    "others", because a program can have any number of stacks of any depth.
     """
 
     def __init__(self, *, by_time: bool) -> None:
         self._by_time = by_time
         self._counts: Counter[tuple[str, ...]] = Counter()
-        self._texts: dict[Frame, str] = {}  # one for all stacks: they are long where a program wants that
+        self._texts: dict[Frame, str] = {}  # shared by all stacks, because a program can make them long
         self._room = MOST_FOLDED
         self.left_out = 0
 
@@ -100,7 +100,7 @@ class Folded:
         return text
 
     def signals(self, received: list[RecordedSignal]) -> None:
-        """Passes over signals: they are in no stack."""
+        """Ignores signals: they are in no stack."""
 
     def lines(self) -> Iterator[str]:
         """Yields the lines that flamegraph.pl, speedscope and others read."""
@@ -110,12 +110,12 @@ class Folded:
 
 @lru_cache(1024)
 def _frame(text: str) -> str:
-    """Returns a text as it can stand in a stack."""
+    """Returns a text for use in a stack."""
     return on_one_line(text).replace(";", "\\x3b")
 
 
 class TraceEvents:
-    """Writes Chrome's trace event format, as calls come: a track for each thread, waits as slices."""
+    """Writes Chrome's trace event format call by call: a track for each thread, waits as slices."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -129,11 +129,11 @@ class TraceEvents:
 
     @property
     def left_out(self) -> int:
-        """Events that there was no room for."""
+        """How many events were left out."""
         return self._events.left_out
 
     def add(self, call: RecordedCall, subject: str) -> None:
-        """Writes one call, and what it has printed."""
+        """Writes one call, and its output."""
         tid = call.thread + 1
         if call.thread not in self._threads:
             self._threads.add(call.thread)
@@ -162,7 +162,7 @@ class TraceEvents:
             })  # fmt: skip
 
     def signals(self, received: list[RecordedSignal]) -> None:
-        """Writes signals that came."""
+        """Writes signals that the program got."""
         for each in received:
             name = strace.argument("kill", "sig", each.signal)
             self._write({"ph": "i", "s": "p", "name": f"signal {name}", "cat": "signals", "pid": 1, "tid": 1,

@@ -1,4 +1,4 @@
-"""One pass over a record, which feeds everything that is made of it."""
+"""One pass over a record, which feeds all consumers of its calls."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,21 +16,21 @@ from proxybox.result import Result
 
 
 class Consumer(Protocol):
-    """What gets each call, in the order of the answers, and the signals that came before it."""
+    """A consumer gets each call, in the order of the answers, and the signals that came before it."""
 
     def add(self, call: RecordedCall, subject: str) -> None:
-        """Takes one call. subject: what it is about, as `OpenFiles.subject` has it."""
+        """Processes one call. subject: as `OpenFiles.subject` returns it."""
 
     def signals(self, received: list[RecordedSignal]) -> None:
-        """Takes signals that the program was sent."""
+        """Processes signals that the program got."""
 
 
 @attrs.frozen(kw_only=True)
 class RecordSummary:
-    """What a record says of a run.
+    """The content of a record about a run.
 
-    result: None where the record ends before the program did. policy: what differs from the default policy, as pairs of
-    a key and its value. lines: which lines made the calls; None without a replay.
+    result: None if the record ends before the program. policy: differences from the default policy, as pairs of a key
+    and its value. lines: which lines made the calls; None without a replay.
     """
 
     guest: str
@@ -43,9 +43,9 @@ class RecordSummary:
 
 
 def explain(record: Record, consumers: Sequence[Consumer] = (), lines: Lines | None = None) -> RecordSummary:
-    """Reads a record to its end, and returns what it tells. Raises RecordError.
+    """Reads a record to its end, and returns its summary. Raises RecordError.
 
-    lines: of the same record; each call is given its own.
+    lines: of the same record; each call gets its line and stack from them.
     """
     policy = record.policy
     files = OpenFiles(policy.environment.cwd)
@@ -68,7 +68,7 @@ def explain(record: Record, consumers: Sequence[Consumer] = (), lines: Lines | N
 
 
 def _signals(record: Record, consumers_of_all: list[Consumer]) -> None:
-    """Passes on signals, and forgets them: there may be as many as there are calls."""
+    """Passes on signals, and removes them from the record: there may be as many as calls."""
     if record.signals:
         for consumer in consumers_of_all:
             consumer.signals(record.signals)
@@ -76,7 +76,7 @@ def _signals(record: Record, consumers_of_all: list[Consumer]) -> None:
 
 
 def differences(policy: Policy) -> tuple[tuple[str, str], ...]:
-    """Returns what of a policy differs from the default one, as pairs of a key and its value."""
+    """Returns the differences of a policy from the default one, as pairs of a key and its value."""
     usual = dict(_flat(to_dict(Policy()), ""))
     return tuple((key, _value(value)) for key, value in _flat(to_dict(policy), "") if usual.get(key) != value)
 

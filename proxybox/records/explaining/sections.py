@@ -12,7 +12,7 @@ from proxybox.records.explaining.reading import RecordSummary
 from proxybox.records.ownfiles import is_of_interpreter, prefix_of
 from proxybox.result import Change
 
-#: Rows of a table, and lines of printed output, without --all.
+#: The most rows of a table, and lines of output, without --all.
 MOST_ROWS, MOST_WAITED, MOST_LINES, MOST_NAMED, MOST_LINES_OF = 40, 10, 12, 6, 2
 #: Characters of one text.
 LONGEST: Final = 300
@@ -71,7 +71,7 @@ def _apart(record_summary: RecordSummary, everything: bool) -> tuple[dict[str, F
 
 
 def _by(section: SummarySection, own: dict[str, FileUse], record_summary: RecordSummary) -> SummarySection:
-    """Returns a table of files with the lines of the program that did it, where a replay has found them."""
+    """Returns a table of files, with the program's lines that used each file if a replay has found them."""
     if record_summary.lines is None or not section.rows:
         return section
     rows = tuple((*row, _lines_of(own[row[0]].lines) if row[0] in own else "") for row in section.rows)
@@ -79,14 +79,14 @@ def _by(section: SummarySection, own: dict[str, FileUse], record_summary: Record
 
 
 def _lines_of(lines: Counts[str]) -> str:
-    """Returns the lines that did something most often."""
+    """Returns the most frequent lines, in words."""
     return ", ".join(line for line, _ in lines.most_common(MOST_LINES_OF))[:LONGEST] + (
         f" and {len(lines) - MOST_LINES_OF:,} more" if len(lines) > MOST_LINES_OF else ""
     )
 
 
 def _cut(rows: Sequence[tuple[str, ...]], most: int | None, *more: str) -> dict[str, Any]:
-    """Returns the first rows, and a line that tells how many there are besides."""
+    """Returns the first rows, and a line with the number of the other rows."""
     shown = rows if most is None else rows[:most]
     left = len(rows) - len(shown)
     return {"rows": tuple(shown), "after": (*((f"and {left:,} more (--all shows them)",) if left else ()), *more)}
@@ -154,7 +154,7 @@ def _notes(use: FileUse) -> Iterator[str]:
 
 
 def _changed(own: dict[str, FileUse], record_summary: RecordSummary, most: int | None) -> SummarySection:
-    """What was written and changed, with what the controller has found changed in the end."""
+    """Returns the section about changed files, with the changes that the controller has found at the end."""
     changes = record_summary.result.files.changes if record_summary.result is not None else ()
     ends = {_absolute(change.name): _end_of(change) for change in changes}
     changed = {path: use for path, use in own.items() if use.is_changed}
@@ -194,7 +194,7 @@ def _in_vain(own: dict[str, FileUse], most: int | None) -> SummarySection:
 
 
 def _printed(account: CallSummary, everything: bool) -> SummarySection:
-    """What was printed, each stream with its beginning."""
+    """Returns the section about the output, with the beginning of each stream."""
     lines: list[str] = []
     for name, printed in zip(STREAMS, account.printed, strict=True):
         if not printed.size:
@@ -264,7 +264,7 @@ def _refused(record_summary: RecordSummary, most: int | None) -> SummarySection:
 
 
 def _lines(record_summary: RecordSummary, most: int | None) -> SummarySection:
-    """What each line of the program did: the busiest ones, in the order of the file."""
+    """Returns the section about the program's busiest lines, in the order of the file."""
     account, asked = record_summary.account, record_summary.lines
     if asked is None:
         return SummarySection(title="")
@@ -296,7 +296,7 @@ def _lines(record_summary: RecordSummary, most: int | None) -> SummarySection:
 
 
 def _time(account: CallSummary, most: int | None) -> SummarySection:
-    """Where threads waited: calls that were not answered at once."""
+    """Returns the section about the waits of threads, in calls that were not answered at once."""
     lines: list[str] = []
     for number, thread in account.threads.items():
         if thread.calls and len(lines) < (most or len(account.threads)):
@@ -322,7 +322,7 @@ def _time(account: CallSummary, most: int | None) -> SummarySection:
 
 
 def as_data(record_summary: RecordSummary) -> dict[str, Any]:
-    """Returns the explanation as JSON has it: with every file, and the beginning of the printed output."""
+    """Returns the explanation as a JSON object, with every file, and the beginning of the output."""
     account, result = record_summary.account, record_summary.result
     asked = account.asked
     return {

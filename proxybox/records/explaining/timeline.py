@@ -1,7 +1,8 @@
-"""When which thread made which calls, waited, was refused and printed: what the pictures are drawn from.
+"""The times of the threads' calls, waits, refusals and output; the pictures are drawn from them.
 
-Rule: it takes no more memory for a million calls than for a hundred thousand. Calls of one kind of one thread that are
-near each other share a mark. Near is a microsecond at first, and twice as far each time that there are too many marks.
+Rule: a million calls take no more memory than a hundred thousand. Calls of the same kind and thread that are near each
+other share a mark. "Near" means one microsecond at first; this distance is doubled each time that there are too many
+marks.
 """
 
 import heapq
@@ -15,11 +16,11 @@ from proxybox.records.lines import at_line
 from proxybox.records.openfiles import waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 
-#: Marks must be more than there can be at one time: each thread has eight kinds of them.
+#: The limit of marks must be larger than the number of marks at one time: each thread has eight kinds of them.
 MOST_MARKS, MOST_WAITS = 60_000, 4000
-#: Characters of what a mark tells.
+#: The most characters of a mark's text.
 LONGEST: Final = 160
-#: What is drawn in one colour: a name, and the families of calls.
+#: The groups of calls, each drawn in one colour: a name, and the families of calls.
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "paths": ("paths", "directories", "attributes"),
     "descriptors": ("descriptors", "transfers", "control", "pipes"),
@@ -30,7 +31,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "others": (),
 }
 REFUSED, STDOUT, STDERR, SIGNAL = "refused", "stdout", "stderr", "signal"
-#: The rows that are no thread's.
+#: The rows that belong to no thread.
 PRINTED_ROW, SIGNAL_ROW = -1, -2
 _GROUP_OF: Final = {family: group for group, families in GROUPS.items() for family in families}
 
@@ -66,7 +67,7 @@ class Timeline:
         self._waits: list[ThreadWait] = []
 
     def add(self, call: RecordedCall, subject: str) -> None:
-        """Takes one call."""
+        """Adds one call."""
         took = waited(call)
         at = int(call.at * 1e6)
         self.ended = max(self.ended, at + int(took * 1e6) + 1)
@@ -83,7 +84,7 @@ class Timeline:
             self._wait(ThreadWait(took, call.number, call.thread, call.at, what))
 
     def signals(self, received: list[RecordedSignal]) -> None:
-        """Takes signals that came."""
+        """Adds signals that the program got."""
         for each in received:
             at = int(each.at * 1e6)
             self.ended = max(self.ended, at + 1)
@@ -114,9 +115,9 @@ class Timeline:
             self.waits_left_out += 1
 
     def columns(self, count: int, most: int) -> tuple[int, dict[tuple[int, int], dict[str, Mark]]]:
-        """Returns marks by row and column, where so many columns are as wide as all the time; and a column's width.
+        """Returns the width of a mark in columns, and the marks by row and column; `count` columns are the whole time.
 
-        It is 1 where there are no more than `most` marks of rows and columns then; else 2, 4 and so on.
+        The width is 1 if this makes at most `most` marks; otherwise 2, 4 and so on.
         """
         width = 1
         while True:
