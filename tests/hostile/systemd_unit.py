@@ -49,7 +49,8 @@ def lines(unit: Path) -> dict[str, str]:
 
 
 class Systemd:
-    """The functions of libsystemd-shared that make filters. Raises OSError or AttributeError where they do not exist.
+    """The functions of libsystemd-shared that make filters. Raises OSError or AttributeError where they do not
+    exist.
     """
 
     def __init__(self) -> None:

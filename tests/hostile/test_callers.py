@@ -1,4 +1,5 @@
-"""Trouble on the caller's side, or from outside, while a guest runs: the guest always ends, and nothing is left behind.
+"""Trouble on the caller's side, or from outside, while a guest runs: the guest always ends, and nothing is left
+behind.
 """
 
 import contextlib

@@ -148,7 +148,8 @@ def stands_in_a_file(word):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_no_page_holds_the_hosts_clock(hostile, clock):
-    """In all readable memory around the vDSO and the stub's clocks no word is near the host's seconds or nanoseconds.
+    """In all readable memory around the vDSO and the stub's clocks no word is near the host's seconds or
+    nanoseconds.
     """
     result = hostile.run(
         """

@@ -292,7 +292,8 @@ copies.instead(child)
 
 @pytest.mark.parametrize("size", [0, 1 << 63, (1 << 64) - 1])
 def test_a_child_that_says_where_a_filter_shall_go(hostile, make, size):
-    """A copy already has its parent's filter. The controller stores no filter for it, whatever address the child names.
+    """A copy already has its parent's filter. The controller stores no filter for it, whatever address the child
+    names.
     """
     session = make()
     session.exec(f"""
@@ -350,7 +351,8 @@ for each in threads: each.join()
 
 
 def test_pipes_of_the_parents_threads(hostile, make):
-    """A channel stays with the guest after its thread has ended. In a copy the same numbers are the copy's own pipes.
+    """A channel stays with the guest after its thread has ended. In a copy the same numbers are the copy's own
+    pipes.
     """
     session = make()
     session.exec(THREADS, check=True)
@@ -578,7 +580,8 @@ box.run("print(1, flush=True)\\nwhile True: pass", on_stdout=tell)
 
 
 def test_nothing_outlives_its_controller(hostile, without_layers):
-    """After kill -9 of a controller all its zygotes, sessions, copies and copies of copies end, also a computing box.
+    """After kill -9 of a controller all its zygotes, sessions, copies and copies of copies end, also a computing
+    box.
     """
     import time
 

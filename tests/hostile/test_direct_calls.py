@@ -104,7 +104,8 @@ print(counts[0] - before, signal.sigpending() == {signal.SIGUSR1})
 
 
 def test_a_wait_is_interrupted(hostile):
-    """A read that waits, an epoll_wait and a write into a full pipe: the handler runs, and the call fails with EINTR.
+    """A read that waits, an epoll_wait and a write into a full pipe: the handler runs, and the call fails with
+    EINTR.
     """
     out = hostile.ok(
         HANDLER
@@ -290,7 +291,8 @@ print(whole(os.__file__.encode(), closed=fd) == fd and ctypes.string_at(page + 1
 
 
 def test_answers_that_last_asked_for_by_hand(hostile):
-    """The stub's own calls obey the rules for paths and permissions of any stat, and for descriptors of any epoll_wait.
+    """The stub's own calls obey the rules for paths and permissions of any stat, and for descriptors of any
+    epoll_wait.
     """
     out = hostile.ok(
         """

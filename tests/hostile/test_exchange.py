@@ -227,7 +227,8 @@ FORGED = {
 
 @pytest.mark.parametrize(("claim", "status"), FORGED.values(), ids=FORGED.keys())
 def test_a_forged_result_is_a_result(make, claim, status):
-    """A forged result counts as the program's result. The answer to it is the next command, which the program may keep.
+    """A forged result counts as the program's result. The answer to it is the next command, which the program may
+    keep.
     """
     session = make()
     result = session.exec(f"kept = say(b'r' + {values.encode(claim)!r})")
