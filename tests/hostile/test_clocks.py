@@ -259,7 +259,9 @@ print(raw.function(bytes.fromhex("b807000000 31d2 0f31 c3"))() & 0xffffffff)
 
 
 def test_waits_do_not_measure_the_host(hostile):
-    """With frozen time and skipped sleeps, no timed wait of any kind moves a clock of the guest."""
+    """In frozen time with skipped sleeps, timed waits move the clock at most by their own timeouts, however long they
+    take on the host.
+    """
     out = hostile.ok(
         """
 import time, threading, select
