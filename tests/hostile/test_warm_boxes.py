@@ -277,8 +277,8 @@ print(len(calls), {{call[0] for call, result in zip(calls, raw.trapped_syscalls(
 
 
 def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
-    """They live in the same namespaces and Landlock domain, so a signal comes through; tracing does not: nobody is
-    dumpable.
+    """Neighbours share namespaces and the Landlock domain, so a signal would reach them. Tracing fails, because they
+    are not dumpable.
     """
     hole, numbers = 0x686F6C65, {"kill": 62, "ptrace": 101}
     monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
