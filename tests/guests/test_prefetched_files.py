@@ -12,7 +12,7 @@ import proxybox
 from proxybox import OSCall
 
 EACH_GUEST = True
-#: trapped_read and trapped_place make the system call itself, not through libc's function: a program sees no difference.
+#: trapped_read and trapped_place make the system call itself, without libc's function: a program sees no difference.
 PROLOGUE = """
 import ctypes, errno, fcntl, io, mmap, os, select, sys, termios, threading
 libc = ctypes.CDLL(None, use_errno=True)
