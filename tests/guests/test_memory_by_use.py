@@ -131,7 +131,7 @@ def test_that_needs_no_interpreter_of_the_host(guest_kind: str) -> None:
     assert result.usage.memory < (256 + 80) * M
 
 
-#: Its first thread ends, and another one goes on.
+#: A program whose first thread ends while another one goes on.
 ENDS_ITS_FIRST_THREAD = """
 import ctypes, mmap, threading
 kept = mmap.mmap(-1, 2 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)

@@ -208,7 +208,7 @@ def test_a_parent_that_makes_no_child(hostile, make, soon):
 
 
 def test_a_parent_that_makes_two(hostile, make, soon):
-    """One grant is one clone; the second is refused, and the session goes on."""
+    """One grant allows one clone: the second is refused, and the session goes on."""
     session = make()
     before = hostile.guests()
     session.exec("""

@@ -10,7 +10,6 @@ EACH_GUEST = True
 
 #: A handler that makes system calls of its own, which trap (getpid, and a read of the first two bytes of descriptor
 #: `fd`). It counts its runs and wrong answers.
-#: trap, and counts itself and wrong answers.
 HANDLER = r"""
 import ctypes, os, raw, signal, time
 libc = ctypes.CDLL(None, use_errno=True)

@@ -638,7 +638,7 @@ print(ends[0], ends[-1], *sorted(set(ends) - {"ok", "SandboxStartError", "error"
 
 
 def test_no_processes_left():
-    """RLIMIT_NPROC of another user: no launcher, no watchdog, no thread of the guest's."""
+    """RLIMIT_NPROC of another user forbids the launcher, the watchdog and threads of the guest."""
     command = [
         sys.executable,
         HERE / "container.py",
@@ -672,7 +672,7 @@ print(*sorted(set(ends) - {"ok", "error", "memory_limit", "crashed", "MemoryErro
 
 
 def test_no_memory_left_for_the_controller():
-    """RLIMIT_AS of the controller, which its guests inherit."""
+    """The controller has a RLIMIT_AS, which its guests inherit."""
     ended = program("-c", SHORT_OF + MEMORY)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ok\n", "")
 

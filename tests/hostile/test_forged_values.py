@@ -492,7 +492,7 @@ def test_long_keys_with_the_same_hash(form: Callable[[list[bytes]], bytes], item
 
 
 def test_honest_keys_with_the_same_hash_are_no_bomb() -> None:
-    """-1 and -2 have one hash: points around zero."""
+    """-1 and -2 have the same hash, and so have points around zero."""
     points = dict.fromkeys(itertools.product(range(-12, 12), repeat=3))
     board = {(*([0] * 81), *tail): None for tail in itertools.product((-1, -2), repeat=4)}
     for value in (points, board, set(points), set(board)):

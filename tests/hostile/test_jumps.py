@@ -126,7 +126,7 @@ places += draw.sample(instructions(libc & ~4095, 0x8000), 4)
 
 @pytest.mark.parametrize("tool", ["ctypes", pytest.param("cffi", marks=pytest.mark.pypy)])
 def test_jumps_to_system_call_instructions(hostile, outside, tool):
-    """In libc's syscall(), which returns: each call is refused."""
+    """The instruction is in libc's syscall(), which returns: each call is refused."""
     code = """
 code = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
 at = code + ctypes.string_at(code, 64).index(b"\\x0f\\x05")

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-#: Makes a program install a seccomp filter for itself. // `number` returns `action` when the low half of one argument,
-#: the first by default, has all bits of `mask`.
+#: Makes a program install a seccomp filter for itself: `number` returns `action` when the low half of one argument, the
 #: first by default, has all bits of `mask`.
 OUTER = """
 import ctypes, struct, sys

@@ -220,7 +220,7 @@ for start in ("/data", "/data/inside", "/box", "/"):
 
 
 def test_a_folder_moved_out_while_the_guest_stands_in_it(hostile, host):
-    """The host moves the guest's working folder out of the mount; `..` then leads nowhere outside."""
+    """The host moves the guest's working folder out of the mount; `..` then does not lead outside."""
     import proxybox
 
     moved = []

@@ -172,7 +172,7 @@ LACKING = {
     [("docker", True), ("docker", False), ("containerd", True), ("podman", False), ("systemd", True)],
 )
 def test_in_an_ordinary_container(outer, writable):
-    """An engine's own profile or the systemd unit's filters, no capabilities, a read-only root, nothing else executable, uid 1000."""
+    """A profile or the unit's filters, no capabilities, uid 1000, a read-only root that alone is executable."""
     options = [f"--filter={outer}", *([] if writable else ["--nothing-writable"])]
     program = PROGRAM.format(outer=outer, contained=True, writable=writable)
     ended = in_container(options, [sys.executable, "-c", program])

@@ -76,7 +76,7 @@ def test_numbers_of_i386_in_boxes(hostile):
 
 
 def test_what_the_sweep_of_i386_sees_without_a_filter(monkeypatch):
-    """It is the filter that kills: without one, getpid comes back, and under one that traps it is TRAPPED."""
+    """Only the filter kills: without one getpid returns, and with one that traps the result is TRAPPED."""
     every = [(0x06, 0, 0, 0x7FFF0000)]
     for value, wanted in ((0x7FFF0000, "allowed"), (0x00030000, "trapped")):
         first = [(0x20, 0, 0, 4), (0x15, 1, 0, 0x40000003), *every, (0x06, 0, 0, value)]

@@ -47,7 +47,7 @@ def test_no_folder_that_is_charged_to_nobody_can_be_written(hostile) -> None:
 
 
 def test_waiting_for_input_beside_other_work_is_charged(hostile) -> None:
-    """Time that waits for the caller's input is free only while the program does nothing else."""
+    """Waiting for the caller's input is free only while the program does nothing else."""
     reader, writer = os.pipe()
     try:
         with os.fdopen(reader, "rb", buffering=0) as never:

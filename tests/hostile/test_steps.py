@@ -146,7 +146,7 @@ def deep(tmp_path: Path) -> Iterator[Path]:
 def test_links_through_deep_folders_of_the_host(run, hostile, deep, monkeypatch):
     """The links' targets are looked up in few steps.
 
-    When each name was opened from the root again, one rename took ten seconds, and its neighbours lost that time.
+    When each name was opened from the root again, one rename took ten seconds of its neighbours' time.
     """
     policy = writable(deep)
     attempts = "".join(

@@ -22,7 +22,7 @@ from proxybox.controller.process.watchdog import Watchdog, watchdog
 from proxybox.program import Program
 from tests.hostile.conftest import eventually
 
-#: Waits that are longer than poll(2) and epoll_wait(2) allow. Each ends by the policy's time limit.
+#: Waits that are longer than poll(2) and epoll_wait(2) allow. Each ends by the policy's time limit, or fails at once.
 LONG = {
     "sleep": "time.sleep(3_000_000)",
     "sleep for a century": "time.sleep(3_200_000_000)",

@@ -94,7 +94,7 @@ def on_one_name(name: bytes) -> Iterator[tuple[object, ...]]:
 
 
 def on_two_names(old: bytes, new: bytes) -> Iterator[tuple[object, ...]]:
-    if old != b"sticky/d":  # EPERM by fs.protected_hardlinks, before anything else is looked at
+    if old != b"sticky/d":  # EPERM by fs.protected_hardlinks, which the kernel checks first
         yield "link", old, new
     yield from (("rename", old, new, flags) for flags in range(4))
 

@@ -248,5 +248,4 @@ def test_same_outcomes_in_an_overlay_over_a_host_folder(new_box, script):
 def test_same_outcomes_on_a_writable_host_folder(new_box, script):
     # Links with ".." are refused there, so the targets have none. A folder is reached by its path from the mount, so
     # those above it must stay searchable.
-    # path from the mount, so that those above it must stay searchable.
     compare(new_box, "rw", script)

@@ -26,7 +26,7 @@ LIMIT = 4 << 20
 
 @pytest.fixture
 def layered(tmp_path, new_box):
-    """A box of root's, its overlay of 4 MiB, and the host folder below."""
+    """A box of root, its overlay of 4 MiB, and the host folder below."""
     mount = HostMount(str(tmp_path), Superblock())
     overlay = OverlayMount(mount.root, Superblock(quota=Quota(bytes=LIMIT)))
     with new_box("memory", tmp_path) as box:
