@@ -752,7 +752,7 @@ def test_under_asyncio(pypy: str) -> None:
 def test_the_command_line(
     pypy: str, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", None)  # guests cannot read pytest's own folder
+    monkeypatch.setattr(sys, "stdin", None)  # pytest's own cannot be read
     assert cli.main(["run", "--guest", pypy, "-c", "getuid()i\nexit 3"]) == 3
     assert capfd.readouterr().out == "getuid 1000\n"
     status = cli.main(["trace", "--guest", pypy, "--guest-library", str(home), "-c", 'opendir(p)p "/nope"\nfork()i'])

@@ -1,5 +1,5 @@
-"""Runs a command, pytest by default, under the default seccomp profile of a container engineof a container without
-capabilities:
+"""Runs a command, pytest by default, under the seccomp profile that a container engine gives to a container
+without capabilities by default:
 `python tests/hostile/profiles.py docker|podman|containerd [-c COMMAND... | PYTEST ARGUMENTS...]`.
 
 The allow-lists are, for x86-64: Docker's of moby/profiles, seccomp/default.json, of November 2026; Podman's of

@@ -18,8 +18,8 @@ UNIT = Path(__file__).resolve().parent.parent.parent / "deploy" / "proxybox.serv
 CANNOT = 77
 _LIBRARIES = ("/usr/lib/x86_64-linux-gnu/systemd", "/usr/lib/systemd", "/usr/lib64/systemd")
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-_PERMISSIVE_ALLOW_LIST = 2 | 8  # no errno of its own: the filter's action for the call
-_DEFAULT = -1  # SCMP_ACT of the filter itself
+_PERMISSIVE_ALLOW_LIST = 2 | 8  # SeccompParseFlags
+_DEFAULT = -1  # no errno of its own: the filter's action for the call
 #: Settings that refuse a set of calls, and the names of the sets.
 _SETS = {"ProtectClock": "@clock", "ProtectKernelModules": "@module", "PrivateDevices": "@raw-io"}
 #: Settings for each of which systemd has one function.

@@ -2,7 +2,7 @@
 
 `make hostile` runs this.
 
-python tests/hostile/table.py [--json] [-k WORDS] [-n WORKERS] [--no-heavy]
+    python tests/hostile/table.py [--json] [-k WORDS] [-n WORKERS] [--no-heavy]
 
 Started by a user other than root, it makes two runs, as that user. For the other user root copies the tree into a
 folder that everybody can read, and tools/setup makes a .venv there. Exit status: 0 when every attack was held or was

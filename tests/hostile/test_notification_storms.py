@@ -27,7 +27,7 @@ for _ in range(5): threading.Thread(target=storm, args=({call},), daemon=True).s
 begin.set()
 """
 
-#: Other calls meanwhile. Clones of threads are not among them: a forged clone would take an honest thread's grant.
+#: Calls during a storm of thread clones, without new threads: the storm's clones would take their grants.
 CALLS = """
 for _ in range(1000): os.stat("/etc/passwd")
 print(answers)

@@ -186,9 +186,7 @@ def test_the_kernels_filesystems_are_no_sources(source, mode):
 
 
 def test_the_hosts_root_as_a_mount_shows_no_proc(hostile):
-    """With
-    mounted read-only, other file systems below it are not entered.
-    """
+    """With / mounted read-only, other file systems below it are not entered."""
     output = hostile.ok(
         f"""
 import os
