@@ -1,6 +1,6 @@
 """Texts that attack a terminal, and the ways by which a box's text reaches the terminal at the prompt.
 
-    python tests/hostile/terminals.py       prints the table: sequences, the ways in, and what reached the terminal
+python tests/hostile/terminals.py       prints the table: sequences, the ways in, and what reached the terminal
 """
 
 import io

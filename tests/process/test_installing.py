@@ -127,7 +127,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_listener_that_is_closed_meanwhile_gives_nothing() -> None:
-    """ioctl of a descriptor of -1 raises ValueError, not OSError: descriptors that were opened before once stayed open."""
+    """ioctl of a descriptor of -1 raises ValueError, not OSError. Then descriptors opened before once stayed open."""
     listener = Listener(os.eventfd(0, os.EFD_CLOEXEC))
     listener.close()
     notification = Notification(identifier=1, tid=os.getpid(), is_fork=False, is_birth=False)
