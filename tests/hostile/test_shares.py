@@ -24,7 +24,7 @@ BESIDE = {
         ("bursts", 20),
     )
 }  # fmt: skip
-#: Kinds that wait for the controller, or sleep, most of the time: they are not stopped (rotation.py).
+#: Kinds that wait for the controller, or sleep, most of the time: they are free (rotation.py).
 FREE = ("access", "bursts")
 RUNS = 3
 

@@ -611,9 +611,7 @@ print(len(os.listdir("full")))
 
 
 def test_folders_far_down_on_the_host_that_go_to_another_one(run, deep, monkeypatch):
-    """Each deep folder is reached from the mount's root, and so is each link: each of these steps counts like several
-    entries.
-    """
+    """Deep folders and links are reached from the mount's root. On that way several folders count as one entry."""
     monkeypatch.setattr(links, "MAX_SEARCHED", 256)
     monkeypatch.setattr(links, "_AS_FAR_AS_AN_ENTRY", 4)
     policy = writable(deep)
@@ -633,7 +631,7 @@ os.rename("a", "b")
 print(os.listdir("."))
 """, policy=policy)  # fmt: skip
     assert result.stdout == "Invalid cross-device link\n['b', 'd']\n", result.summary() + result.stderr
-    assert 10 < listed.counted[0] < 60  # 170, if deep entries counted like entries of one folder
+    assert 10 < listed.counted[0] < 60  # 170, if the way to a folder did not count
     assert read.counted[0] < 30
 
 

@@ -231,7 +231,7 @@ def test_who_uses_less_than_its_share_is_not_stopped() -> None:
 def test_many_that_compute_at_once_after_a_rest_do_not_all_go_on() -> None:
     boxes = [Fake(wants=0.0) for _ in range(20)]
     clock = Clock(1, boxes)
-    clock.tick(40)  # none is stopped, and all have saved credit
+    clock.tick(40)  # all are free, and have saved credit
     assert not any(box.waits for box in boxes)
     for box in boxes:
         box.wants = 1.0
