@@ -1,4 +1,4 @@
-"""A session of the file's own `box`, and what its cells show."""
+"""A session of the test file's `box`, and the data that its cells display."""
 
 from collections.abc import Iterator
 
@@ -15,12 +15,12 @@ def session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
 
 
 def shown(session: proxybox.Session, code: str) -> list[Displayed]:
-    """What is shown of a cell."""
+    """Runs code, and returns all that it displayed."""
     events: list[Displayed] = []
     session.exec(code, echo=True, on_display=events.append, check=True)
     return events
 
 
 def texts(session: proxybox.Session, code: str) -> list[str]:
-    """The same, as plain text."""
+    """Runs code, and returns the plain text of all that it displayed."""
     return [event.data["text/plain"] for event in shown(session, code)]

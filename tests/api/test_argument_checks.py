@@ -1,4 +1,6 @@
-"""Nonsense is refused at once, with one error that names the parameter, and alike however a program is run."""
+"""Invalid arguments are refused at once, with the same error however a program is run. The error names the
+parameter.
+"""
 
 import io
 import math
@@ -17,7 +19,7 @@ LIMITS = {"wall_time": 120, "cpu_time": 60}
 
 
 class NoFile:
-    """Says to have a descriptor that nobody has opened."""
+    """An object whose descriptor does not exist."""
 
     def fileno(self) -> int:
         return 1 << 20
@@ -28,7 +30,7 @@ class NoFile:
 
 CLOSED, NO_FILE = io.BytesIO(), NoFile()
 CLOSED.close()
-#: What is given besides or in place of the program, and what is said of it.
+#: Invalid arguments beside or in place of the program, and the error for each.
 NONSENSE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no code": ({"code": None}, TypeError, "code: want source text (str), or the path of a script"),
     "bytes as code": ({"code": b"print(1)"}, TypeError, "code: want source text (str), or the path of a script"),
@@ -69,7 +71,7 @@ Told = dict[str, tuple[type[Exception], str]]
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, Told]:
-    """What each way of running a program says of each, without having begun it."""
+    """The errors of each way of running a program for each invalid argument, raised before the program begins."""
     found: dict[str, Told] = {}
     ways = {"alone": lambda **given: proxybox.run(**given, limits=LIMITS, warm=False)}
     with (
@@ -148,7 +150,7 @@ SIZES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "preload[1]: there is no such module in the box: neither the interpreter nor packages= has it, got 'no_such",
     ),
 }  # fmt: skip
-#: In processes of their own.
+#: Invalid arguments of pools with processes.
 IN_PROCESSES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a text as processes": ({"processes": "2"}, TypeError, "processes: want a whole number of 0 or more, got '2'"),
     "less than no process": ({"processes": -1}, PolicyError, "processes: want a whole number of 0 or more, got -1"),
@@ -194,7 +196,7 @@ def test_a_module_to_preload_that_is_not_there_is_told_before_the_first_run(warm
 @pytest.mark.parametrize("given", [None, 5, 0, ["x"]])
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_stdin_function_that_gives_neither_text_nor_bytes(given: Any, warm: bool) -> None:
-    """bytes(5) would be five NULs, again and again."""
+    """If bytes() converted the result, 5 would become five NULs, at every read."""
     with Sandbox(warm=warm, limits=LIMITS) as box, pytest.raises(TypeError, match="stdin: what its function returned"):
         box.run("input()", stdin=lambda size: given)
     with Pool(size=1, processes=1, limits=LIMITS) as pool, pytest.raises(TypeError, match="stdin: what its function"):

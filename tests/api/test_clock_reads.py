@@ -1,4 +1,6 @@
-"""Clocks that a guest reads by itself, in boxes with real time; and that no read of a clock is counted, in any box."""
+"""Clocks that a guest reads without the controller, in boxes with real time. Reads of a clock are not counted in any
+box.
+"""
 
 import threading
 import time
@@ -9,7 +11,7 @@ import pytest
 import proxybox
 from proxybox import Answer, OSCall, Time
 
-#: Reads that are answered in the guest where time is real, and one that the controller answers in every box.
+#: Reads that the guest answers itself with real time, and one that the controller answers in every box.
 READS = {
     "time.time": "time.time()",
     "time.monotonic": "time.monotonic()",
@@ -54,7 +56,7 @@ def test_other_calls_reach_it() -> None:
 
 
 def test_the_clocks_are_those_of_the_controller() -> None:
-    """By libc, by a system call and by what a file's time says: one wall clock, one monotonic clock."""
+    """libc, a system call and the time of a new file agree: there is one wall clock and one monotonic clock."""
     before = time.time()
     with proxybox.Sandbox() as box:
         result = box.run("""
@@ -123,7 +125,7 @@ def test_a_copy_of_a_session_goes_on_by_the_same_clock() -> None:
 
 @pytest.mark.parametrize("observed", [False, True])
 def test_a_wait_until_a_time_of_the_monotonic_clock(observed: bool) -> None:
-    """sem_clockwait(3), which glibc makes of an absolute futex: it ends at the box's time, not at the host's."""
+    """sem_clockwait(3) uses a futex with an absolute time: it ends by the box's clock, not by the host's."""
     program = """
 import ctypes, time
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""proxybox.shims.codejail in place of codejail.safe_exec: its names, its arguments, and what it refuses."""
+"""proxybox.shims.codejail instead of codejail.safe_exec: its names, its arguments, and what it refuses."""
 
 import io
 import sys
@@ -129,7 +129,7 @@ def test_it_takes_the_place_of_codejail(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_preset_keeps_the_code_to_its_own_folder() -> None:
-    """Nothing can be made beside it, whether or not the program of codejail has hidden these folders."""
+    """It can make nothing in other folders, whether or not codejail's own program has hidden them."""
     code = """
 import os
 for place in ("/tmp", "/etc", "/sys", "/"):

@@ -1,4 +1,4 @@
-"""proxybox.diagnose: whatever fails is one of the problems, and nothing is raised."""
+"""proxybox.diagnose: each failure becomes one of the problems, and nothing is raised."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from proxybox import diagnosis
 from proxybox.cli import doctor
 from proxybox.controller.errors import Denied, SandboxStartError
 
-#: Everything that it looks at, by the name under which it calls it.
+#: The functions that it calls, by the names that it uses.
 PROBES = ("find_guest", "_try", "read", "_warnings", "calls_that_end_a_process")
 FAULTS: list[Exception] = [
     SandboxStartError("the box could not be started: prctl(2) has failed"),

@@ -1,4 +1,4 @@
-"""Environment variables of one run or session, besides the policy's."""
+"""Environment variables of one run or session, in addition to the policy's."""
 
 import inspect
 from collections.abc import Callable
@@ -32,7 +32,7 @@ async def in_a_session(box: AsyncSandbox) -> str:
 def sandbox() -> str:
     with Sandbox(POLICY, warm=True) as box:
         box.run("pass")
-        box.run("pass")  # from here on copies are made
+        box.run("pass")  # from here on boxes are copies
         found = [box.run(CODE, env=env).stdout for env in (ENV, None, {}, ENV)]
         assert found == [SEEN, PLAIN, PLAIN, SEEN]
         return box.run_program(Program.code(CODE), env=ENV).stdout
@@ -41,7 +41,7 @@ def sandbox() -> str:
 def session() -> str:
     with Sandbox(POLICY, functions={"f": abs}, warm=True) as box:
         box.run("pass")
-        box.run("pass")  # from here on copies are made
+        box.run("pass")  # from here on boxes are copies
         with box.session() as other, box.session(env=ENV) as one, one.fork() as copy:
             assert (other.exec(CODE).stdout, copy.exec(CODE).stdout) == (PLAIN, SEEN)
             return one.exec(CODE).stdout
@@ -100,7 +100,9 @@ def test_variables_that_make_no_sense(env: Any, kind: type[Exception], words: st
 
 
 def test_all_twins_take_them() -> None:
-    """What runs a program or starts a session here, in a loop, or at a service."""
+    """All functions that run a program or start a session have the parameter: here, in an event loop, and for a
+    service.
+    """
     taking = [proxybox.run, Pool.run, Pool.run_program]
     kinds = Sandbox, AsyncSandbox, Client, AsyncClient
     taking += [getattr(kind, name) for kind in kinds for name in ("run", "session")]
@@ -109,8 +111,8 @@ def test_all_twins_take_them() -> None:
 
 
 def test_as_many_as_a_policy_takes_are_given_to_the_program() -> None:
-    """What the kernel would refuse, at the start of the interpreter, is refused before."""
-    each = "\u00e9" * 60_000  # bytes count, and not characters
+    """A policy refuses variables that the kernel would refuse at the start of the interpreter."""
+    each = "\u00e9" * 60_000  # bytes count, not characters
     most = {f"V{number}": each for number in range(8)}
     many = dict.fromkeys(map("V{:06}".format, range(60_000)), "")
     for variables in (most, many):
@@ -120,7 +122,7 @@ def test_as_many_as_a_policy_takes_are_given_to_the_program() -> None:
         for more in ({f"W{name}": text for name, text in variables.items()}, {"W": "\u00e9" * 65_600}):
             with pytest.raises(PolicyError, match=r"at most 1 MiB of names|shorter than 128 KiB"):
                 proxybox.run("", env={**variables, **more})
-    with pytest.raises(PolicyError, match="at most 1 MiB"):  # together with those of the policy
+    with pytest.raises(PolicyError, match="at most 1 MiB"):  # together with the policy's variables
         Sandbox(environment={"variables": most}).run("", env={f"W{name}": text for name, text in most.items()})
 
 

@@ -1,4 +1,4 @@
-"""What a Result says of limits, refusals and exceptions, and what the command line prints of it."""
+"""A Result's texts about limits, refusals and exceptions, and the lines that the command line prints."""
 
 import re
 import subprocess
@@ -75,7 +75,7 @@ def test_files_of_the_host_and_hidden_names(tmp_path: Path) -> None:
 
 
 def command_line(*words: str, cwd: Path) -> list[str]:
-    """What it says after the program's own words."""
+    """Runs the command line, and returns the lines of proxybox itself."""
     command = [sys.executable, "-m", "proxybox.cli", "run", *words]
     ran = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=200, cwd=cwd

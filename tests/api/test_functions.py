@@ -1,4 +1,4 @@
-"""Functions of the caller's that programs call as host.NAME."""
+"""Functions of the caller that programs call as host.NAME."""
 
 import datetime
 import os
@@ -27,7 +27,7 @@ def _no_zygotes() -> Iterator[None]:
 
 
 def told(code: str, **functions: Any) -> proxybox.Result:
-    """The result of a program that has these functions."""
+    """The Result of a program that can call these functions."""
     with Sandbox(functions=functions) as box:
         return box.run("import host\n" + code)
 
@@ -71,7 +71,7 @@ def test_exceptions_cross_as_exceptions() -> None:
 
 
 def test_an_exception_of_the_guests_kind_cannot_be_chosen_by_name() -> None:
-    """Only built-in exceptions are raised by name; SystemExit is none that a function may cause."""
+    """Only built-in exceptions are raised by name in the guest, and SystemExit is not one that a function may cause."""
 
     class SystemExit(Exception):  # noqa: A001 - that is the point
         pass
@@ -124,7 +124,7 @@ def test_a_function_with_a_timeout_gives_its_result() -> None:
 
 
 def test_threads_call_at_once() -> None:
-    """Each waits for the other, which works only side by side."""
+    """Each call waits for the other one, so they must run at the same time."""
     barrier = threading.Barrier(2)
     function = HostFunction(lambda: barrier.wait(30), timeout=60)
     result = told(
@@ -156,7 +156,7 @@ def test_many_threads_and_long_values_do_not_mix() -> None:
 
 @pytest.mark.parametrize("handler", [signal.default_int_handler, lambda *_: sys.exit("the handler of the caller's")])
 def test_what_a_signal_raises_in_a_function_goes_through(handler: Any) -> None:
-    """It is the caller's, and ends the box: Ctrl-C has to stop the program, wherever it comes."""
+    """An exception of the caller's signal handler ends the box: Ctrl-C must stop the program at any moment."""
 
     def interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)

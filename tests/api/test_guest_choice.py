@@ -1,4 +1,6 @@
-"""Which interpreter runs: PROXYBOX_GUEST, guest=, an unpacked release; and what is refused, with its reason."""
+"""Which interpreter runs: PROXYBOX_GUEST, guest=, an unpacked release; and guests that are refused, with the
+reasons.
+"""
 
 import os
 import shutil
@@ -26,7 +28,7 @@ def test_a_release_by_its_program_and_by_its_folder(release: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["release", "cpython_release"])
 def test_what_else_is_installed_beside_a_guest_is_not_seen(kind: str, request: pytest.FixtureRequest) -> None:
-    """A release's prefix may be /usr/local, or a part of somebody's home."""
+    """A release's prefix may be /usr/local, or in a user's home folder."""
     prefix: Path = request.getfixturevalue(kind)
     for name in ("share/kept", "bin/other", "lib/other/secret", "lib/notes.txt"):
         (prefix / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,18 +67,18 @@ def test_an_environment_of_pypy(tmp_path: Path) -> None:
 
 
 def headers_at(table: int, count: int = 1) -> bytes:
-    """The beginning of a program for this machine, whose table of segments is somewhere (elf(5))."""
+    """The headers of a program for this machine, with its table of segments at `table` (elf(5))."""
     begin = b"\x7fELF\x02\x01\x01" + bytes(9)
     return begin + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, table, 0, 0, 64, 56, count, 0, 0, 0)
 
 
 def wrong(tmp_path: Path) -> dict[str, tuple[str, str]]:
-    """Paths that are no guest, with a part of what is said of them."""
+    """Paths that are no guest, each with a part of its error."""
     (tmp_path / "text").write_text("#!/bin/sh\nexec pypy3\n")
     (tmp_path / "text").chmod(0o755)
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "alone").mkdir()
-    os.mkfifo(tmp_path / "fifo")  # whoever opens one waits
+    os.mkfifo(tmp_path / "fifo")  # opening it would wait
     for name, text in (("far", b"Py_BytesMain\0"), ("farther", b"RPY_SANDBOX_DUMP\0")):
         (tmp_path / name).write_bytes(headers_at((1 << 64) - 1) + text)
     pypy = shutil.which("pypy3")
@@ -110,7 +112,7 @@ def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
 
 
 def test_a_name_is_that_of_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What else has it on PATH is passed over, and the working directory is not looked at."""
+    """Other files of that name on PATH are skipped, and the working directory is not searched."""
     folder, text, program, later = (tmp_path / name for name in ("folder", "text", "program", "later"))
     (folder / "some-pypy").mkdir(parents=True)
     for place, mode in ((text, 0o644), (program, 0o755), (later, 0o755), (tmp_path / "here", 0o755)):

@@ -1,4 +1,4 @@
-"""What a program wrote to files that it did not close is there for the next call of its session."""
+"""Data that a program wrote to files without closing them is in the files at the next call of its session."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from proxybox.controller.warm.leftopen import OpenFileWatch
 
 EACH_GUEST = True
 
-#: Statements that write to files and close none, what the file is called, and an expression for what should be in it.
+#: Statements that write to files without closing them, the file's name, and an expression for its contents.
 FORGOTTEN = {
     "text": ("open('f', 'w').write('abc')", "open('f').read() == 'abc'"),
     "bytes": ("open('f', 'wb').write(b'abc')", "open('f', 'rb').read() == b'abc'"),
@@ -79,7 +79,7 @@ def test_what_is_told_is_a_name_that_is_there(session: proxybox.Session) -> None
 
 
 def test_a_file_that_is_open_many_times_is_told_once(session: proxybox.Session) -> None:
-    """Otherwise one file fills a model's answer, and hides the others."""
+    """If a file were listed each time, one file would fill a model's answer, and hide the others."""
     opened = "same = [open('same', 'w') for _ in range(60)]\nother = open('other', 'w')"
     assert session.exec(opened, check=True).left_open == ("/box/same", "/box/other")
 
@@ -108,7 +108,7 @@ def test_every_kind_of_call(session: proxybox.Session, how: str) -> None:
 
 
 def test_what_a_traceback_keeps_open_is_told(session: proxybox.Session) -> None:
-    """sys.last_traceback has the frames, and these have the file."""
+    """sys.last_traceback refers to the frames, and these to the file."""
     result = session.exec("def fail():\n    f = open('f', 'w'); f.write('abc'); 1 / 0\nfail()")
     assert (result.error and result.error.type, result.left_open) == ("ZeroDivisionError", ("/box/f",))
     assert session.read_file("f") == b"abc"
@@ -173,7 +173,7 @@ def test_a_call_that_was_interrupted_leaves_it_to_the_next_one(session: proxybox
 
 
 def test_a_call_has_two_rounds_at_most(session: proxybox.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are opened in a finaliser, with another one that does so, would come for ever."""
+    """A finalizer that opens a file with such a finalizer would need rounds without end."""
     rounds: list[bytes] = []
     command = OpenFileWatch.command
 
@@ -216,7 +216,7 @@ def test_a_program_can_only_harm_itself(session: proxybox.Session, broken: str) 
     assert session.eval("6 * 7").value == 42
 
 
-#: Ends of programs, after which all that was written is in the files.
+#: Ends of programs. After each of them, all written data is in the files.
 ENDS = {
     "by itself": "pass",
     "sys.exit": "import sys; sys.exit(3)",

@@ -1,4 +1,6 @@
-"""What cells of notebooks have besides Python: IPython's display, the line of matplotlib, a semicolon that hushes."""
+"""Parts of notebook cells that are not Python: IPython's display, matplotlib's magic line, a semicolon that hides a
+value.
+"""
 
 import base64
 from collections.abc import Iterator
@@ -174,7 +176,7 @@ def test_a_package_of_that_name_wins(session: proxybox.Session) -> None:
 
 
 def test_a_real_ipython_shows_as_ours_does(session: proxybox.Session) -> None:
-    """Without a shell its own functions would print."""
+    """IPython's own functions would print, because there is no shell."""
     session.write_file("IPython/__init__.py", "", parents=True)
     session.write_file("IPython/core/__init__.py", "", parents=True)
     session.write_file("IPython/core/display_functions.py", "display, other = print, 'other'")

@@ -1,4 +1,4 @@
-"""Programs that run out of memory, in the three ways to run one: whatever they say then, the verdict is the limit."""
+"""Programs that run out of memory, run in three ways: whatever error they raise then, the status names the limit."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,7 +13,7 @@ from proxybox.result import lacked_memory, read_error, told_by
 EACH_GUEST = True
 LIMITS = {"memory": "200M", "cpu_time": 60, "wall_time": 200}
 
-#: What a program does with the memory that it has, before it does something else.
+#: Fills the memory of a program before it does something else.
 FILL = "kept = []\ntry:\n  while True: kept.append(bytearray(10 ** 6))\nexcept MemoryError as error:\n  "
 ONE = "try: kept = bytearray(10 ** 10)\nexcept MemoryError as error: "
 STACKS = """
@@ -66,10 +66,11 @@ def test_how_programs_end(ways: Ways, name: str, way: str) -> None:
 @pytest.mark.cpython
 @pytest.mark.parametrize("way", ["a box", "a warm box", "a session"])
 def test_stacks_of_threads(ways: Ways, way: str) -> None:
-    """They are address space, of which little is used. A PyPy's are small anyway (stub_recursion.c)."""
+    """They are address space, little of which is used. The stacks of PyPy are small anyway (stub_recursion.c)."""
     result = ways[way](STACKS)
     assert result.ok, result
-    result = ways[way](f"used = bytearray(150 << 20)\n{STACKS}")  # more than half: from there on they count
+    # more than half of the limit is used: from there on stacks count
+    result = ways[way](f"used = bytearray(150 << 20)\n{STACKS}")
     assert result.status is Status.MEMORY_LIMIT, result
 
 
@@ -96,7 +97,7 @@ def test_the_last_words_of_libraries() -> None:
 
 
 def test_an_earlier_traceback_led_to_nothing() -> None:
-    """Only those that were printed as its cause belong to the last one."""
+    """Only tracebacks that were printed as a cause of the last exception belong to it."""
     traceback = 'Traceback (most recent call last):\n  File "x", line 1\n{}\n'
     cause = "\nDuring handling of the above exception, another exception occurred:\n\n"
     memory, other, last = map(traceback.format, ("MemoryError", "KeyError: 1", "ValueError: 2"))

@@ -1,4 +1,4 @@
-"""What a model is told: words to act on, in lines that no program can forge, of bounded length."""
+"""The summary for a model: useful information, in lines that no program can forge, of bounded length."""
 
 import pytest
 
@@ -20,7 +20,7 @@ WRITABLE = "writable: /box, /tmp"
 
 
 def marked(text: str) -> list[str]:
-    """The lines of our own."""
+    """The lines that proxybox itself has written."""
     return [line.removeprefix(MARK) for line in text.splitlines() if line.startswith(MARK)]
 
 
@@ -177,7 +177,7 @@ def test_a_program_cannot_write_lines_of_ours(box, forged: str) -> None:
 
 
 def test_a_cut_makes_no_line_of_ours() -> None:
-    """The beginning of the part that is kept at the end may be anywhere in a line."""
+    """The part after the cut may begin anywhere in a line."""
     escapes = "\x1b" * 12
     line = f"{escapes}{MARK}forged "
     for most in range(LEAST, LEAST + 140):
@@ -234,7 +234,7 @@ def test_what_a_program_has_named_stands_in_quotes_and_cut(name: str) -> None:
 
 
 def test_a_claim_that_is_not_at_its_place_is_none() -> None:
-    """What a program printed is no reason for a remark, and neither is a part of its exception's message."""
+    """Text that a program printed, or a part of its exception's message, causes no remark."""
     words = "[Errno 13] Permission denied: '/etc/x'"
     assert notes(failed(f"see {words}"), POLICY) == []
     assert notes(Result(status=Status.ERROR, exit_code=1, stderr_bytes=words.encode()), POLICY) == [

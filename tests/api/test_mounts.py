@@ -149,7 +149,7 @@ print(sorted(os.listdir("/data")), os.stat("/data/new").st_uid == os.getuid())
 
 
 def test_a_file_that_its_caller_writes_stays_the_host_s_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new file in its place would have neither its owner nor what else says who may use it."""
+    """A new file in its place would not have its owner, ACL and attributes."""
     if why := why_not(data):
         pytest.skip(why)
     file = data / "file.txt"
@@ -383,7 +383,7 @@ print("\\n".join(texts))
 
 
 def test_a_box_in_memory_copies_regular_files_and_nothing_else(tmp_path: Path) -> None:
-    """By the one file that opens host paths: a FIFO does not hold the caller up, a link leads nowhere."""
+    """They are opened like all host paths: a FIFO does not block the caller, and a link is not followed."""
     (tmp_path / "script.py").write_text("import os; print(sorted(os.listdir('.')), os.stat('sub/large').st_size)")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "large").write_bytes(bytes(3_000_000))

@@ -1,4 +1,4 @@
-"""A name that is looked up in a box: those of /etc/hosts are found, and any other is refused as a socket is."""
+"""Host names that a box looks up: those of /etc/hosts are found, and others are refused like a socket."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Interceptors and the audit: rules and records of a caller's own."""
+"""Interceptors and the audit: a caller's own rules and records."""
 
 import errno
 from typing import Any
@@ -105,7 +105,7 @@ def test_waits_are_told_when_they_end() -> None:
         assert box.run("import time; time.sleep(0.1); input()", stdin=lambda size: "x\n").ok
     slept = [call for call in calls if call.name in ("clock_nanosleep", "nanosleep", "select", "pselect6")]
     assert slept
-    assert max(call.duration_ns for call in slept) >= 50_000_000  # by another clock than the program's
+    assert max(call.duration_ns for call in slept) >= 50_000_000  # by another clock than that of the program
 
 
 def test_records_of_threads() -> None:

@@ -85,7 +85,7 @@ READ = "import sys; data = sys.stdin.buffer.read(); print(len(data), data[:9])"
 
 
 def pieces(*texts: str) -> Any:
-    """A function that gives one text after another, then the end."""
+    """A function that returns the texts one after another, and then the end."""
     left = list(texts)
     return lambda size: left.pop(0)[:size] if left else ""
 
@@ -356,7 +356,7 @@ def test_the_thread_that_started_the_first_box_may_end() -> None:
 
 @pytest.fixture
 def script() -> Any:
-    """Runs a caller's program in a process of its own; its output must be what the caller expects."""
+    """Runs a caller's program in a process of its own, and returns its output."""
     import subprocess
     import sys
 
@@ -365,7 +365,7 @@ def script() -> Any:
             path = Path(folder, "caller.py")
             path.write_text(code)
             done = subprocess.run(
-                # A process with threads that forks is warned by Python 3.12 and newer: the watchdog is one.
+                # Python 3.12 and newer warn when a process with threads forks. The watchdog is a thread.
                 [sys.executable, "-W", "ignore::DeprecationWarning", path],
                 capture_output=True,
                 text=True,
@@ -381,7 +381,7 @@ def script() -> Any:
 
 
 def test_a_caller_that_forks(script: Any) -> None:
-    """As gunicorn does: the parent has used boxes already, the children use them too."""
+    """As gunicorn does: the parent has used boxes before, and the children use them, too."""
     code = """
 import os, sys, proxybox
 print(proxybox.run("print('parent')").stdout, end="", flush=True)
@@ -399,7 +399,7 @@ print(proxybox.run("print('parent again')").stdout, end="")
 
 
 def test_a_caller_that_waits_for_any_child(script: Any) -> None:
-    """waitpid(-1) in another thread takes our child's status away; what the guest said counts then."""
+    """waitpid(-1) in another thread takes the child's status away. Then the guest's own report counts."""
     code = """
 import os, threading, time, proxybox
 stop = False
@@ -443,7 +443,7 @@ assert (result.stdout, result.stderr, result.exit_code) == ("out\\n", "err\\n", 
 
 
 def test_nothing_is_left_behind(script: Any) -> None:
-    """Neither descriptors, nor children, nor threads for each run, nor the caller's own affinity and signal mask."""
+    """A run leaves no descriptor, child or thread, and changes neither the caller's affinity nor its signal mask."""
     code = """
 import os, signal, threading, proxybox
 def state():
@@ -506,7 +506,8 @@ def test_star_imports_everything_without_anyio() -> None:
 
 
 def test_a_name_that_is_also_one_of_pythons_does_not_hide_it_in_the_package() -> None:
-    assert proxybox.map is not map  # from now on it is among the names of the package, whose own code goes on
+    # from now on it is a name in the package, but the package's own code still uses the built-in one
+    assert proxybox.map is not map
     assert "map" not in proxybox.__all__
     assert "map" in dir(proxybox)
 
@@ -535,14 +536,14 @@ def test_a_script_that_is_a_pipe_is_read() -> None:
 
 
 def test_a_result_equals_one_that_was_sent_elsewhere() -> None:
-    """A pool's processes send them, and people keep them; all that one holds compares by what it says."""
+    """A pool's processes send results, and callers may store them: all their parts compare by value."""
     result = proxybox.run("open('made', 'w').write('1'); print(1); open('/etc/passwd', 'w')")
     assert pickle.loads(pickle.dumps(result)) == result
     assert proxybox.run("print(2)") != result
 
 
 def test_a_process_with_little_address_space_is_told_so() -> None:
-    """Its boxes inherit it, and an interpreter that does not get it ends without a word."""
+    """Its boxes inherit the limit, and an interpreter without enough memory would end without an error."""
     code = "import proxybox\ntry: proxybox.run('1')\nexcept proxybox.SandboxStartError as error: print(error)"
     line = 'ulimit -v 400000; exec "$0" -P -c "$1"'
     done = subprocess.run(["sh", "-c", line, sys.executable, code], capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ from proxybox import Running, Status
 from proxybox.controller.boxes.box import BoxRunner
 
 KINDS = ("new", "copied", "pool", "pool of processes")
-#: Says that it is there, and then lets nothing stop it that a program can stop.
+#: Prints a line, and then prevents every stop that a program can prevent.
 STAYS = """
 import signal
 for number in range(1, 32):
@@ -46,7 +46,7 @@ def boxes(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 class Job:
-    """A run in a thread of its own. running: by which it can be ended; begun: set when it has printed."""
+    """A run in a thread of its own. running: the handle that can end it; begun: set when it has printed."""
 
     def __init__(self, boxes: Any, code: str, **options: Any) -> None:
         self.begun, self._told = threading.Event(), threading.Event()
@@ -126,7 +126,7 @@ def test_on_start_comes_once_and_before_the_program(boxes: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupt_is_as_ctrl_c(kind: str) -> None:
     with boxes_of(kind) as boxes:
-        assert boxes.run("print(1)", on_start=Running.interrupt).stdout == "1\n"  # nothing is there to be interrupted
+        assert boxes.run("print(1)", on_start=Running.interrupt).stdout == "1\n"  # there is nothing to interrupt
         run = Job(boxes, SPINS)
         assert run.begun.wait(60)
         run.running.interrupt()
@@ -186,7 +186,7 @@ def test_a_process_of_a_pool_goes_on_however_much_is_cancelled_in_it() -> None:
         (worker,) = pool._boxes._workers
         for number in range(6):
             run = Job(pool, STAYS)
-            assert number % 2 or run.begun.wait(60)  # each second one at any moment
+            assert number % 2 or run.begun.wait(60)  # every second one at any moment
             run.running.cancel()
             assert run.result().status is Status.CANCELLED
         assert pool._boxes._workers == [worker]
@@ -195,7 +195,7 @@ def test_a_process_of_a_pool_goes_on_however_much_is_cancelled_in_it() -> None:
 
 
 def test_a_job_of_a_pool_that_is_closed_before_it_has_begun_never_begins() -> None:
-    """What pool/worker.py does when its socket is closed between a job and its beginning."""
+    """As in pool/worker.py when its socket is closed between a job and its beginning."""
     with proxybox.Pool(size=1) as pool:
         pool._boxes.cancel()
         printed: list[str] = []

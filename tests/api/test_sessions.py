@@ -1,4 +1,4 @@
-"""Sessions as people at a prompt and graders use them."""
+"""Sessions as users at a prompt and graders use them."""
 
 import contextlib
 import errno
@@ -94,13 +94,14 @@ def test_definitions_stay_for_later_code(session: proxybox.Session) -> None:
     assert [session.call("count").value for _ in range(2)] == [6, 7]
     assert session.get("counter") == 2
     assert session.exec("import __main__").ok
-    assert session.eval("__main__.__annotations__").error is not None  # a class is no plain data
+    assert session.eval("__main__.__annotations__").error is not None  # a class is not plain data
     assert session.eval("__main__.__annotations__['speed'] is float").value is True
 
 
 def test_what_depends_on_main(session: proxybox.Session) -> None:
     assert session.exec(WHOLE).ok
-    names = "sorted(n for n in globals() if n.startswith('__') and 'annota' not in n)"  # for each version others
+    # those of annotations depend on the version
+    names = "sorted(n for n in globals() if n.startswith('__') and 'annota' not in n)"
     assert session.eval(f"__name__, Point.__module__, {names}").value == (
         "__main__",
         "__main__",
@@ -137,7 +138,7 @@ def test_source_lines(session: proxybox.Session) -> None:
         found = session.inspect(name, detail=1)
         assert found is not None
         assert found.source == text
-        if find_guest().version < (3, 13):  # since then a class knows its line, and not in which source
+        if find_guest().version < (3, 13):  # newer versions store the line of a class, but not its source
             assert said(session, source.format(name)) == text
 
 
@@ -279,7 +280,7 @@ def test_the_last_error_is_at_hand(session: proxybox.Session) -> None:
 EXITS = {
     "": 0, "None": 0, "0": 0, "3": 3, "True": 1, "256": 0, "-1": 255, "1 << 80": 0, "'words'": 1, "[]": 1,
 }  # fmt: skip
-OF_PYPY = {"'7'": 7, "2.9": 2}  # whatever `int` accepts
+OF_PYPY = {"'7'": 7, "2.9": 2}  # values that `int` accepts
 
 
 @pytest.mark.parametrize(
@@ -397,7 +398,8 @@ def test_a_call_is_interrupted_and_the_session_goes_on() -> None:
         assert result.error is not None
         assert "proxybox" not in result.error.traceback
         assert session.get("x") > 0
-        code = "def wait():\n    while True: pass\n"  # CPython 3.11 leaves a try with the loop itself, also outside
+        # with the loop itself in the try, CPython 3.11 would leave the try, too
+        code = "def wait():\n    while True: pass\n"
         result = session.exec(
             f"{code}try: wait()\nexcept KeyboardInterrupt: kept = 1\nfinally: print('after')", timeout=0.2
         )
@@ -406,7 +408,7 @@ def test_a_call_is_interrupted_and_the_session_goes_on() -> None:
 
 
 def test_interrupts_at_any_moment_lose_no_command(session: proxybox.Session) -> None:
-    """One thread interrupts all the time; each command gives its own result or is the one that was interrupted."""
+    """One thread interrupts all the time: each command returns its own result or is interrupted itself."""
     session.exec("import time\ndef f(n):\n    for _ in range(20): pass\n    return n")
     ended = threading.Event()
 
@@ -460,7 +462,7 @@ def test_handlers_of_other_signals_may_raise_whenever(session: proxybox.Session)
         session.exec("signal.setitimer(signal.ITIMER_REAL, 0.001)")
         assert session.alive
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:  # the last alarm goes off in one of these, or before
+    while time.monotonic() < deadline:  # the last alarm arrives during one of these calls, or before
         if session.exec("signal.setitimer(signal.ITIMER_REAL, 0)").ok:
             break
     assert session.eval("1").value == 1
@@ -612,7 +614,7 @@ def test_threads_go_on_between_calls(session: proxybox.Session) -> None:
 
 
 def test_a_second_thread_in_a_session_is_told_at_once() -> None:
-    """And what the first one does is not disturbed, whatever the other asks for."""
+    """The second thread gets an error, and the first one's call goes on, whatever the second requests."""
     with proxybox.Sandbox(session={"branches": 4}) as box, box.session() as session:
         session.exec("rows = [1]", check=True)
         before, begun, results = session.snapshot(), threading.Event(), []
@@ -649,7 +651,7 @@ def test_a_second_thread_in_a_session_is_told_at_once() -> None:
 
 
 def test_threads_that_copy_one_session_at_once() -> None:
-    """One does, the others are told, and the session goes on."""
+    """One thread copies, the others get SessionBusy, and the session goes on."""
     with proxybox.Sandbox(session={"branches": 8}) as box, box.session() as session:
         seen: list[BaseException] = []
 
@@ -700,7 +702,7 @@ def test_a_copy_that_is_refused_leaves_the_programs_own_forks_alone() -> None:
 
 
 def test_an_interrupt_is_not_lost_to_a_call_that_has_just_begun_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who serves the guest may look for an interrupt at the moment at which it is sent."""
+    """The driver may check for an interrupt at the moment at which it is sent."""
     begun, over = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -733,7 +735,7 @@ def test_an_interrupt_is_not_lost_to_a_call_that_has_just_begun_to_wait(monkeypa
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one CPU")
 def test_copies_are_spread_over_the_cpus() -> None:
-    """Branches that are tried at the same time do not wait for each other."""
+    """Branches that run at the same time do not wait for each other."""
     with proxybox.Sandbox(session={"branches": 8}) as box, box.session() as session, contextlib.ExitStack() as closing:
         copies = [closing.enter_context(session.fork()) for _ in range(8)]
         processes = [copy._live._live.process for copy in copies]
@@ -747,7 +749,9 @@ def test_copies_are_spread_over_the_cpus() -> None:
 def test_a_world_that_cannot_be_copied_when_the_guest_has_been(
     monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    """The world is copied while the kernel copies the guest: the guest's copy is ended, and the session goes on."""
+    """The world is copied while the kernel copies the guest. If that fails, the guest's copy is ended, and the session
+    goes on.
+    """
 
     def fail(*_: object, **__: object) -> None:
         raise fault
@@ -766,7 +770,7 @@ def test_a_world_that_cannot_be_copied_when_the_guest_has_been(
 
 
 def test_going_back_takes_the_place_of_the_session() -> None:
-    """`branches` counts what lives besides it: a snapshot, however often it is gone back to."""
+    """`branches` counts copies besides the session: here one snapshot, which may be restored many times."""
     with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
         session.exec("import os\nrows = [1]", check=True)
         ids = {session.eval("os.getpid()").value}
@@ -790,7 +794,7 @@ def test_going_back_takes_the_place_of_the_session() -> None:
 
 
 def test_a_snapshot_that_was_given_up_is_told() -> None:
-    """In its own words: the session lives."""
+    """The error names the snapshot. The session is still alive."""
     with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
         before = session.snapshot()
         before.close()

@@ -1,4 +1,4 @@
-"""What front ends build on: values that are shown, a terminal to read from, files and counts seen from outside."""
+"""The basis of front ends: displayed values, a terminal to read from, files and counts seen from outside."""
 
 import errno
 import sys
@@ -36,7 +36,7 @@ def box() -> Iterator[proxybox.Sandbox]:
 def test_the_repr_of_a_result_is_short_whatever_a_guest_gives(box: proxybox.Sandbox, code: str, seen: str) -> None:
     with box.session() as session:
         shown = repr(session.eval(code))
-    assert seen in shown  # Python 3.14's reprlib cuts integers by itself
+    assert seen in shown  # Python 3.14's reprlib shortens integers itself
     assert len(shown) < 300
 
 
@@ -134,9 +134,9 @@ def test_a_repr_that_fails_is_an_error(session: proxybox.Session) -> None:
 
 
 def test_a_flood_of_empty_displays_is_bounded(box: proxybox.Sandbox) -> None:
-    """Each is a message to a front end, however little it says."""
+    """Each display is a message to a front end, also an empty one."""
     seen: list[proxybox.Displayed] = []
-    with box.session() as session:  # within 64K of output
+    with box.session() as session:  # its output limit is 64K
         flood = "for _ in range(1000): display({}, raw=True); clear_output()"
         result = session.exec(flood, echo=True, on_display=seen.append)
         assert (result.truncated, len(seen)) == (True, 256)
@@ -231,7 +231,7 @@ def test_a_reader_that_fails_ends_the_session(box: proxybox.Sandbox) -> None:
 
 
 class Typist:
-    """Types lines, and remembers whether they were to be seen."""
+    """Types lines, and records whether each was echoed."""
 
     def __init__(self, *lines: str | type[BaseException]) -> None:
         self.lines = list(lines)
@@ -294,7 +294,7 @@ def test_the_time_of_who_types_is_not_the_programs() -> None:
     clock = iter([True])
 
     def think(size: int, echo: bool) -> str:
-        # As long as it takes until the watchdog would have ended the box: it looks every 20 ms.
+        # Long enough for the watchdog to end the box if the time counted: it checks every 20 ms.
         started = time.monotonic()
         while next(clock, False) or time.monotonic() - started < 1.4:
             pass

@@ -1,4 +1,4 @@
-"""Sessions that sleep: their process is stopped between two calls, whatever its program does about it."""
+"""Sessions that sleep: their process is stopped between two calls, whatever its program does."""
 
 import os
 import select
@@ -24,7 +24,7 @@ def spin():
 thread = threading.Thread(target=spin)
 thread.start()
 """
-#: A program that wants to notice, and would rather not stop.
+#: A program that tries to notice the stop and to prevent it.
 RESISTS = """
 import signal
 seen = []
@@ -48,7 +48,7 @@ def process(session: Any) -> Any:
 
 
 def states(session: Any) -> set[str]:
-    """The states of the threads of its process, by proc_pid_stat(5)."""
+    """The states of the threads of a session's process, as in proc_pid_stat(5)."""
     found = set()
     for task in Path(f"/proc/{process(session).pid}/task").iterdir():
         found.add((task / "stat").read_text().rpartition(")")[2].split()[0])
@@ -61,7 +61,7 @@ def wait_for(session: Any, *wanted: str) -> None:
 
 
 def work() -> None:
-    """Gives every other process time to compute, if it can."""
+    """Computes in another box, so that other processes have time to run if they can."""
     assert proxybox.run("sum(range(10 ** 6))").ok
 
 

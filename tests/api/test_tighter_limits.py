@@ -1,6 +1,6 @@
 """Tighter limits for one run, in each kind of box: new, copied, ready, of another process, of an event loop.
 
-What is refused is refused by the run's own limits: those of the policy are wide.
+The policy's limits are wide, so that only the run's own limits refuse anything.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from proxybox import PolicyError, Result, Status
 KINDS = ("new", "copied", "ready", "another process", "event loop")
 POLICY = {"limits": {"memory": "256M"}}
 
-#: In as much memory as it gets, in MiB: by Python's own objects, and by mmap(2), which no allocator sees. All is used.
+#: Uses as much memory as it gets, in MiB: by Python objects, and by mmap(2), which no allocator sees.
 FILLS = """
 import mmap
 kept = []
@@ -32,7 +32,7 @@ size = len(kept)
 del kept
 print(size)
 """
-#: Asks the kernel itself, not the controller, to lift the limit of memory and of CPU time.
+#: Makes native calls to the kernel to raise the limits of memory and CPU time.
 LIFTS = """
 import ctypes, resource
 libc = ctypes.CDLL(None)
@@ -58,7 +58,7 @@ except RuntimeError:
 end.set()
 print(started)
 """
-#: Clones without a word to the controller.
+#: Clones without reporting that to the controller.
 CLONES = """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
@@ -100,7 +100,7 @@ Run = Callable[..., Result]
 
 @contextlib.contextmanager
 def _blocking(made: Callable[[], Any]) -> Iterator[tuple[Any, Run]]:
-    """A sandbox or pool of an event loop, and its `run`, for threads."""
+    """A sandbox or pool of an event loop, and its `run` for use in threads."""
     from anyio.from_thread import start_blocking_portal
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(portal.call(made)) as boxes:
@@ -109,7 +109,7 @@ def _blocking(made: Callable[[], Any]) -> Iterator[tuple[Any, Run]]:
 
 @contextlib.contextmanager
 def boxes_of(kind: str) -> Iterator[Run]:
-    """`run` in boxes of a kind; in pools, always in one that stands ready."""
+    """`run` in boxes of a kind. In pools, always in a ready box."""
     if kind == "new":
         with proxybox.Sandbox(warm=False, **POLICY) as box:
             yield box.run
@@ -129,7 +129,7 @@ def boxes_of(kind: str) -> Iterator[Run]:
 
 
 def when_ready(pool: Any, boxes: Any, run: Run) -> Run:
-    """`run`, once a box stands ready."""
+    """A `run` that waits until a box is ready."""
 
     def when(*args: Any, **options: Any) -> Result:
         with boxes._change:
@@ -299,7 +299,7 @@ def test_where_the_kernel_does_not_lower_a_limit_another_box_is_copied(monkeypat
     lowered: set[int] = set()
 
     def refuse(pid: int, which: int, limits: tuple[int, int] | None = None) -> None:
-        if limits is not None:  # else it is about to be raised
+        if limits is not None:  # otherwise the limit is read in order to raise it
             lowered.add(pid)
         raise PermissionError
 

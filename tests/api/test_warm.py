@@ -28,7 +28,7 @@ def _no_zygotes() -> Iterator[None]:
 
 @pytest.fixture
 def zygotes(monkeypatch: pytest.MonkeyPatch) -> list[Zygote]:
-    """Every zygote that is made."""
+    """A list of all zygotes that are made."""
     made: list[Zygote] = []
     begin = Zygote.__init__
 
@@ -140,7 +140,7 @@ def test_a_host_without_a_listener_starts_each_by_itself(
 def test_a_start_that_fails_is_tried_again_more_and_more_seldom(
     error: Exception, monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]
 ) -> None:
-    """A shortage passes: it turned warm starts off for as long as the process lived."""
+    """A shortage may pass. It once turned warm starts off for the rest of the process's life."""
     made, tried = zygotepool.Zygote, []
 
     def fails(*arguments: object) -> Zygote:
@@ -205,7 +205,7 @@ LEAVES = {
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_a_module_with_which_no_guest_can_be_copied_is_named(name: str, tmp_path: Path) -> None:
-    """Once, and to whoever calls; boxes start by themselves then."""
+    """A warning names the module once, to the caller. Boxes then start as new processes."""
     source, told = LEAVES[name]
     (tmp_path / "leaves.py").write_text(source)
     tmp_path.chmod(0o755)
@@ -218,7 +218,7 @@ def test_a_module_with_which_no_guest_can_be_copied_is_named(name: str, tmp_path
 
 
 def test_statements_run_once_before_any_program(tmp_path: Path, zygotes: list[Zygote], guest_kind: str) -> None:
-    """In a namespace of their own; what they import and change stays."""
+    """They run in a namespace of their own. Their imports and changes stay."""
     (tmp_path / "slow.py").write_text("ready = []\n")
     tmp_path.chmod(0o755)
     words = "import slow, slow as s\nfor _ in range(3): s.ready.append(__name__)\nprint('not shown')"

@@ -1,4 +1,4 @@
-"""What policies make of a box: time, randomness, environment, refusals."""
+"""The effects of policies on a box: time, randomness, environment, refusals."""
 
 import datetime
 import time
@@ -139,11 +139,11 @@ sys.exit(random.randrange(100))
 
 
 def record(seed: int | str, code: str = CHANCE, **fields: Any) -> tuple[proxybox.Result, list[tuple[Any, ...]]]:
-    """A run with each of its OS calls: name, arguments, result."""
+    """Runs code, and returns the Result and each of its OS calls: name, arguments, result."""
     calls: list[tuple[Any, ...]] = []
 
     def audit(call: OSCall) -> None:
-        # What ioctl(2) is given for the kernel to fill in holds what the stack held before: glibc's own canary, too.
+        # The buffer that ioctl(2) fills in contains old data of the stack, such as glibc's own canary.
         arguments = {} if call.name == "ioctl" else call.arguments
         calls.append((call.name, tuple(arguments.items()), call.result))
 

@@ -1,4 +1,4 @@
-"""Copies of worlds: nothing that changes is reachable from both sides, and nothing is left out."""
+"""Copies of worlds share nothing that can change, and are complete."""
 
 import functools
 import gc
@@ -37,12 +37,12 @@ PAGE = 4096
 
 
 def pair(side: Any, name: str, *arguments: Any) -> tuple[int, int]:
-    """The two descriptors of pipe, pipe2 or socketpair."""
+    """Makes a pair by pipe, pipe2 or socketpair. Returns its two descriptors."""
     return struct.unpack("<ii", side.call(name, *arguments))
 
 
 def furnish(make_side: Any, host: Path) -> Any:
-    """A side with something of every kind in it."""
+    """Makes a side with an object of every kind in it."""
     (host / "sub").mkdir()
     (host / "sub" / "file").write_bytes(OLD)
     (host / "link").symlink_to("sub/file")
@@ -101,12 +101,12 @@ def furnish(make_side: Any, host: Path) -> Any:
     return side
 
 
-#: What may be the same on both sides: it never changes, or belongs to no box. Nothing is looked for behind it.
+#: Types that both sides may share: they never change, or belong to no box. Objects behind them are not checked.
 SHARED = (
     Policy, Guest, BoxFolder, library.LibraryMount, library.LibraryFile, library.LibraryDirectory,
     library.LibrarySymlink, types.ModuleType, type, types.BuiltinFunctionType, types.CodeType,
     functools.partial,  # the policy's function above
-    DescriptorShare,  # of the process
+    DescriptorShare,  # belongs to the process
     os.stat_result, bytes, str, int, float, frozenset,
 )  # fmt: skip
 
@@ -124,7 +124,7 @@ def behind(thing: Any) -> Iterable[Any]:
 
 
 def reachable(*roots: Any) -> dict[int, Any]:
-    """Everything that can be reached, by its id."""
+    """All objects that can be reached from `roots`, by their ids."""
     found: dict[int, Any] = {}
     left = list(roots)
     while left:
@@ -136,7 +136,7 @@ def reachable(*roots: Any) -> dict[int, Any]:
 
 
 def is_harmless(thing: Any) -> bool:
-    """Whether it may be the same on both sides."""
+    """Whether both sides may share an object."""
     if isinstance(thing, SHARED) or thing is None or (isinstance(thing, Superblock) and thing.shared):
         return True
     if isinstance(thing, types.FunctionType):
@@ -159,7 +159,7 @@ def test_nothing_that_changes_is_reachable_from_both_sides(make_side: Any, tmp_p
     assert {type(thing).__name__ for thing in common if not is_harmless(thing)} == set()
     assert id(side.world.policy) in {id(thing) for thing in common}
     assert sum(isinstance(thing, OpenFile) for thing in theirs.values()) > 30
-    # And what was shared of contents is not changed in place, but by its copies.
+    # Shared contents are not changed in place, but replaced by copies.
     written = next(node for node in theirs.values() if isinstance(node, MemoryFile) and node._size == len(OLD))
     written.pwrite(b"x", 0)
     assert id(written._pages) not in pages
@@ -172,7 +172,7 @@ def fields_of(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
 
 
-#: Fields that are another thing in a copy.
+#: Fields that are different objects in a copy.
 OTHERS = {
     ("Tree", "_followed"), ("Tree", "_unfollowed"), ("Tree", "_cached_for"), ("Buffer", "start"), ("Buffer", "data"),
     ("Clock", "_cpu_before_ns"), ("MemoryFile", "_own"), ("OverlayFile", "_own"), ("World", "on_exit"),
@@ -184,7 +184,7 @@ OTHERS = {
 
 
 def test_every_field_is_copied(make_side: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a class gets a field more, this fails until its copies have it, too."""
+    """When a class gets a new field, this test fails until its copies have the field, too."""
     side = furnish(make_side, tmp_path)
     kept: list[copyingfiles.Copier] = []
     finish = copyingfiles.Copier.finish
@@ -216,7 +216,7 @@ def test_every_field_is_copied(make_side: Any, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("kind", [World, SignalState])
 def test_somebody_has_thought_of_every_field_of_a_world(kind: type) -> None:
-    """Worlds are made by their constructors, where a field that is forgotten gets its default."""
+    """Copies of worlds are made by constructors, where a forgotten field would get its default value."""
     text = inspect.getsource(world_copying)
     drivers = {"on_exit", "on_fork", "grant_library", "make_room", "port", "_world"}
     fields = {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set(kind.__slots__)  # type: ignore[attr-defined]
@@ -224,7 +224,7 @@ def test_somebody_has_thought_of_every_field_of_a_world(kind: type) -> None:
 
 
 def test_worlds_are_collected_one_by_one(side: Any) -> None:
-    """Nothing of a side keeps the other."""
+    """No object of one side refers to the other side."""
     kinds = World, MemoryFile
     gc.collect()
     before = sum(isinstance(thing, kinds) for thing in gc.get_objects())

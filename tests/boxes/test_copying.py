@@ -1,4 +1,4 @@
-"""Copies of worlds: everything is as it was, and nothing that one side does is seen on the other."""
+"""Copies of worlds: they are equal at first, and neither side sees changes of the other."""
 
 import errno
 import os
@@ -36,13 +36,13 @@ PAGE = 4096
 
 
 def size_of(side: Any, path: bytes) -> tuple[int, int]:
-    """Bytes and blocks."""
+    """The size of a file in bytes and in blocks."""
     status = abi.STAT.unpack(side.call("stat", path, 1))
     return status[8], status[10]
 
 
 def pair(side: Any, name: str, *arguments: Any) -> tuple[int, int]:
-    """The two descriptors of pipe, pipe2 or socketpair."""
+    """Makes a pair by pipe, pipe2 or socketpair. Returns its two descriptors."""
     return struct.unpack("<ii", side.call(name, *arguments))
 
 
@@ -88,7 +88,7 @@ def test_what_one_side_writes_the_other_does_not_see(
     changed = one.get(path)
     if name != "space set aside":
         assert changed != OLD
-    # And once more, now that one side has its own pages; and the other way round.
+    # And again, now that one side has its own pages; then with the sides exchanged.
     WRITES["a few bytes"](one, path)
     assert other.get(path) == OLD
     WRITES["over three pages"](other, path)
@@ -216,7 +216,7 @@ def test_working_directories(side: Any, folder: bytes) -> None:
 
 
 def test_a_folder_of_an_overlay_that_is_held_is_the_one_that_is_found(make_side: Any, tmp_path: Path) -> None:
-    """It stands for the one below as long as anybody holds it, and must not be made twice."""
+    """While it is open, it is used in place of the folder below, and must not be made twice."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "file").write_bytes(b"below")
     side = make_side(folder=str(tmp_path))
@@ -385,7 +385,7 @@ def test_both_sides_write_to_one_host_folder_on_their_own_account(make_side: Any
     branch = trunk.copy()
     branch.write(fd, b"more")
     assert (tmp_path / "file").read_bytes() == OLD + b"more"
-    assert trunk.read(fd, 10) == b"more"  # the host's file is one, the offsets are two
+    assert trunk.read(fd, 10) == b"more"  # one file of the host, but two offsets
     branch.call("truncate", b"/host/file", 0)
     assert branch.world.quota.used_bytes < used
     assert trunk.world.quota.used_bytes == used
@@ -397,7 +397,7 @@ def test_host_files_that_are_removed_while_open_in_a_copy(make_side: Any, tmp_pa
     fd = trunk.open(b"/host/file", CREATE)
     branch = trunk.copy()
     branch.call("unlink", b"/host/file")
-    assert branch.world.quota.used_inodes == inodes + 1  # it is there as long as it is open
+    assert branch.world.quota.used_inodes == inodes + 1  # it exists while it is open
     branch.call("close", fd)
     assert branch.world.quota.used_inodes == inodes
     assert trunk.world.quota.used_inodes == inodes + 1
@@ -427,7 +427,7 @@ def test_numbers_offsets_and_flags(side: Any) -> None:
     assert [branch.world.descriptors.cloexec(each) for each in (fd, twin)] == [True, False]
     assert branch.read(fd, 10) == OLD[100:110]
     assert branch.read(twin, 10) == OLD[110:120]  # one description, one offset
-    assert side.read(twin, 10) == OLD[100:110]  # and another one here
+    assert side.read(twin, 10) == OLD[100:110]  # here there are two
     branch.call("fcntl", fd, abi.F_SETFL, (os.O_NONBLOCK | os.O_APPEND, None))
     assert branch.call("fcntl", twin, abi.F_GETFL, (0, None)) & os.O_APPEND
     assert not side.call("fcntl", fd, abi.F_GETFL, (0, None)) & os.O_APPEND
@@ -541,7 +541,7 @@ def test_event_counters(side: Any) -> None:
 
 
 def epoll_wait(side: Any, fd: int) -> list[tuple[int, int]]:
-    """The events at once, as (events, data)."""
+    """The events that are ready, as (events, data)."""
     found = side.call("epoll_wait", fd, 1, 10, 0)
     return [] if found == 0 else list(struct.iter_unpack("<IQ", found))
 
@@ -680,7 +680,7 @@ def test_proc_tells_of_the_copy(side: Any) -> None:
     assert branch.call("readlink", b"/proc/thread-self", 1, 100) == b"321/task/321"
     assert b"\nPid:\t321\n" in branch.get(b"/proc/self/status")
     assert b"\nPid:\t321\n" in branch.get(b"/proc/321/task/321/status")
-    assert b"\nPid:\t%d\n" % old in branch.read(status, 10_000)  # as it was when it was opened
+    assert b"\nPid:\t%d\n" % old in branch.read(status, 10_000)  # as when it was opened
     assert branch.call("access", b"/proc/%d" % old, 0) == -errno.ENOENT
     assert branch.names(b"/proc") == sorted(b"321" if name == b"%d" % old else name for name in side.names(b"/proc"))
     branch.call("chdir", b"/box")
@@ -698,7 +698,7 @@ def test_proc_tells_of_the_copy(side: Any) -> None:
 
 
 def test_proc_is_made_where_a_program_looks_into_it(side: Any) -> None:
-    """Most never do, and it is two fifths of a world."""
+    """Most programs never do that, and it is two fifths of a world."""
 
     def is_made(of: Any) -> bool:
         return of.world.tree.mounted_in(of.world.tree.root)[b"proc"].filling is None
@@ -782,7 +782,7 @@ def test_alarms_are_kept(make_side: Any) -> None:
 
 
 def test_cpu_time_and_its_alarms_go_on(side: Any) -> None:
-    """The copy's process has used none yet; to the guest it is the process that it was."""
+    """The copy's process has used no CPU time yet, but for the guest it is the same process as before."""
     side.world.clock.guest_pid = os.getpid()
     used = side.world.clock.host_cpu_ns()
     side.world.set_timer(abi.ITIMER_PROF, 5 * abi.NS, 0)
@@ -793,7 +793,7 @@ def test_cpu_time_and_its_alarms_go_on(side: Any) -> None:
     assert 0 < left <= 5 * abi.NS
     branch.world.clock.guest_pid = os.getpid()
     assert branch.world.clock.host_cpu_ns() >= 2 * used
-    branch.world.clock.guest_pid = 1 << 22  # no process
+    branch.world.clock.guest_pid = 1 << 22  # no such process
     assert branch.world.clock.host_cpu_ns() >= used
 
 
@@ -916,11 +916,11 @@ def test_a_host_without_descriptors_left(
 
 
 class Unthought(OpenFile):
-    """A description that nobody has told the copier of."""
+    """A description that the copier does not know."""
 
 
 class UnthoughtNode(MemoryFile):
-    """And a node, though its base is known."""
+    """A node that the copier does not know, though it knows the base class."""
 
 
 def test_a_class_that_nobody_has_thought_of_fails_loudly(side: Any) -> None:

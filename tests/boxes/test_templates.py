@@ -1,4 +1,4 @@
-"""Worlds from a template: as those that are built, each for itself, and filled when they are looked at."""
+"""Worlds from a template: they are equal to worlds that are built singly, and filled when they are first used."""
 
 import sys
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def template() -> Iterator[WorldTemplate]:
 
 
 def shown(tree: Tree) -> dict[bytes, Any]:
-    """All that there is, but for the host's library and for what a process does with its time."""
+    """All paths of a tree with status and contents, except the host's library and data about the process's time."""
     found: dict[bytes, Any] = {}
     left: list[tuple[bytes, Node]] = [(b"", tree.root)]
     while left:
@@ -94,7 +94,7 @@ def test_two_threads_fill_a_folder_once(template: WorldTemplate) -> None:
 
 
 def test_each_is_for_itself(template: WorldTemplate) -> None:
-    """In whatever order they are filled and changed."""
+    """Worlds of one template are independent, in whatever order they are filled and changed."""
     with made(template) as one, made(template) as two:
         roots = [each.world.tree.root for each in (one, two)]
         etcs = [each.world.tree.resolve(b"/etc", root, each.world.credentials)
@@ -112,7 +112,7 @@ def test_each_is_for_itself(template: WorldTemplate) -> None:
 
 
 def test_a_copy_of_such_a_world_is_whole(template: WorldTemplate) -> None:
-    """As a session's branch is one: the folders that nobody has looked at are filled on both sides, each for itself."""
+    """A session's branch is such a copy: folders that were not used before are filled on both sides separately."""
     with made(template) as trunk:
         trunk.enter(BoxFolder(files={"given": b"x"}))
         sinks = OutputSink("stdout"), OutputSink("stderr")
@@ -131,7 +131,7 @@ def test_a_copy_of_such_a_world_is_whole(template: WorldTemplate) -> None:
 
 @pytest.mark.parametrize("box", ["memory", "overlay", "rw", "ro"])
 def test_another_folder_stands_at_box(box: str, tmp_path: Any) -> None:
-    """A world from a template has an empty /box already: a host's folder takes its place."""
+    """A world from a template already has an empty /box: a host's folder replaces it."""
     (tmp_path / "main.py").write_text("import os; print(sorted(os.listdir('.'))); open('new', 'w').write('1')")
     with proxybox.Sandbox(warm=True, filesystem={"box": box}) as sandbox:
         for _ in range(2):

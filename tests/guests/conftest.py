@@ -1,4 +1,4 @@
-"""Programs under bare pypy3, in cold boxes, and in warm ones."""
+"""Compares programs in bare pypy3, in cold boxes, and in warm ones."""
 
 import difflib
 import os
@@ -21,7 +21,7 @@ from proxybox.controller.process import reaper
 from proxybox.controller.warm import zygotepool
 from proxybox.program import Program
 
-#: As a box has it, besides what its guest asks for.
+#: The environment of a box, without the variables that its guest needs.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/home/user",
@@ -31,9 +31,9 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 LIMITS = {"wall_time": 200, "cpu_time": 60, "memory": "1G"}
-#: Addresses, and numbers that differ by a frame or two, or by what else refers to an object.
+#: Addresses, and numbers that differ by a frame or two, or by other references to an object.
 NUMBERS = re.compile(r"(0x)[0-9a-f]{5,}|(Previous line repeated )\d+|(object refcount : )\d+")
-#: What a CPython adds about the script's own folder, which is another one for a bootstrap (limitations.md).
+#: A hint of CPython about the script's own folder. It is different with a bootstrap (limitations.md).
 HINT = re.compile(r" \(consider renaming '.*' since it has the same name as .*\)$", re.MULTILINE)
 
 Words = tuple[str, ...]
@@ -43,7 +43,7 @@ MakeSandbox = Callable[..., proxybox.Sandbox]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder that the ordinary user may write, whoever runs the tests."""
+    """An empty folder in which the ordinary user may write, also when root runs the tests."""
     path = Path(tempfile.mkdtemp(prefix="guest-"))
     path.chmod(0o755)
     if os.getuid() == 0:
@@ -61,7 +61,7 @@ def warm_sandbox(guest_kind: str) -> Iterator[MakeSandbox]:
         box = proxybox.Sandbox(warm=True, **fields)
         made.append(box)
         seen = [box.run("print(hash('text'))").stdout for _ in range(3)]
-        assert seen[1] == seen[2]  # which copies of one zygote share
+        assert seen[1] == seen[2]  # copies of one zygote share the hash seed
         return box
 
     yield make
@@ -83,14 +83,14 @@ def warm(warm_sandbox: MakeSandbox) -> proxybox.Sandbox:
 
 @attrs.frozen
 class Shown:
-    """What came of a program. exit: its status, or -signal."""
+    """The output and end of a program. exit: its status, or -signal."""
 
     stdout: list[str]
     stderr: list[str]
     exit: int | None
 
     def differences(self, other: "Shown", names: str) -> str:
-        """Those alone: the whole is long."""
+        """The differences alone, as a unified diff, because the whole output is long."""
         mine, theirs = ([*each.stdout, "-" * 9, *each.stderr, f"exit {each.exit}"] for each in (self, other))
         one, other_one = names.split()
         return "\n".join(difflib.unified_diff(mine, theirs, one, other_one, n=0, lineterm=""))
@@ -98,7 +98,7 @@ class Shown:
 
 @attrs.frozen
 class Ways:
-    """The three ways to run a program. folder: stands for /box under bare pypy3."""
+    """The three ways to run a program. folder: used instead of /box under bare pypy3."""
 
     folder: Path
     cold: proxybox.Sandbox
@@ -129,7 +129,7 @@ class Ways:
         return Shown(_lines(result.stdout_bytes), _lines(result.stderr_bytes), status)
 
     def compare(self, words: Words, files: Contents, stdin: str = "", **variables: str) -> Shown:
-        """What came of a program, which is the same in all ways."""
+        """Runs a program in all ways, and returns its output and end. Asserts that they are the same."""
         bare = self.bare(words, files, stdin, **variables)
         for name, box in (("cold", self.cold), ("warm", self.warm)):
             differences = bare.differences(self.boxed(box, words, files, stdin), f"bare {name}")
@@ -148,7 +148,7 @@ def ways(folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox) -> Ways:
 
 
 def on_a_terminal(*words: str) -> tuple[int, subprocess.Popen[bytes]]:
-    """The command line on a terminal of its own, and that terminal."""
+    """Runs the command line on a terminal of its own. Returns that terminal and the process."""
     main, side = pty.openpty()
     command = [sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())", *words]
     process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
@@ -157,7 +157,7 @@ def on_a_terminal(*words: str) -> tuple[int, subprocess.Popen[bytes]]:
 
 
 def until(fd: int, words: bytes) -> bytes:
-    """What a terminal shows, up to some words."""
+    """Reads a terminal up to `words`, and returns the text."""
     shown = b""
     while words not in shown:
         shown += os.read(fd, 4096)
@@ -165,7 +165,10 @@ def until(fd: int, words: bytes) -> bytes:
 
 
 def at_its_prompt(guest: str, *exchanges: tuple[bytes, bytes]) -> bytes:
-    """What a guest's own prompt shows, where a line is typed behind each of some words; the last one leaves with 5."""
+    """Runs a guest's own prompt, and returns all that it shows.
+
+    exchanges: words to wait for, and a line to type after each. The last line makes the guest exit with status 5.
+    """
     main, process = on_a_terminal("repl", "--guest", guest)
     shown = b""
     with process:

@@ -1,6 +1,6 @@
-"""What a program can tell of how it was started: nothing. Bare pypy3, a cold box and a warm one show it the same.
+"""A program cannot see how it was started: bare pypy3, a cold box and a warm one look the same to it.
 
-What differs all the same stands in limitations.md.
+limitations.md lists the remaining differences.
 """
 
 import io
@@ -18,7 +18,7 @@ SCRIPT = "/box/main.py"
 
 # --- how it is started ------------------------------------------------------------------------------------------------
 
-#: Shows all that there is when a program begins. What a distribution adds to its own interpreter is left out.
+#: Shows all state at the start of a program, except additions of a distribution to its own interpreter.
 STATE = """
 import sys
 loaded = sorted(set(sys.modules) - {"_distutils_hack", "sitecustomize", "pwd", "encodings.utf_8_sig"})
@@ -101,7 +101,7 @@ def test_the_state_in_which_a_program_begins(words: tuple[str, ...], files: dict
 
 
 def programs() -> dict[str, dict[str, bytes]]:
-    """Those in alike.txt: each a main.py, and the files that it says."""
+    """The programs in alike.txt, by name: each a main.py, and other files."""
     found = {}
     for text in ("\n" + Path(__file__).with_name("alike.txt").read_text()).split("\n=== ")[1:]:
         name, _, content = (text + "\n").partition("\n")

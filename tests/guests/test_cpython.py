@@ -1,4 +1,4 @@
-"""A CPython as guest: how it is named and found, what is refused, and that programs run in it as in a PyPy."""
+"""A CPython as guest: how it is named and found, which ones are refused, and programs that run as in a PyPy."""
 
 import os
 import struct
@@ -42,7 +42,7 @@ def test_it_sees_itself_where_it_is(box: proxybox.Sandbox, cpython: CPython) -> 
 
 
 def test_an_environment_by_its_folder_and_by_its_interpreter(cpython: CPython, tmp_path: Path) -> None:
-    """Its packages are seen, and nothing tells where they lie."""
+    """The program sees its packages, but not their place on the host."""
     home = tmp_path / "venv"
     made = subprocess.run([cpython.executable, "-m", "venv", "--without-pip", home], capture_output=True, timeout=100)
     if made.returncode:
@@ -57,7 +57,7 @@ def test_an_environment_by_its_folder_and_by_its_interpreter(cpython: CPython, t
 def test_a_script_of_that_name_is_passed_over(
     cpython: CPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Managers of versions put scripts first on PATH; an interpreter is none."""
+    """Managers of Python versions put scripts first on PATH. A script is not an interpreter."""
     (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "python3").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.path.dirname(cpython.executable)}")
@@ -65,7 +65,7 @@ def test_a_script_of_that_name_is_passed_over(
 
 
 def program(path: Path, *words: bytes, dynamic: bool = True) -> Path:
-    """What looks like a program for this machine, and holds some words."""
+    """Writes a file that looks like a program for this machine and contains `words`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     segment = struct.pack("<IIQQQQQQ", 3 if dynamic else 1, 4, 0, 0, 0, 0, 0, 1)
@@ -99,7 +99,7 @@ def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
 
 
 def test_an_environment_of_this_folder(cpython: CPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.venv` can only be a path. What could be the name of a program is not taken from the folder unasked."""
+    """`.venv` can only be a path. A word that could be the name of a program is not looked up in the current folder."""
     monkeypatch.chdir(tmp_path)
     for name in (".venv", "venv"):
         (tmp_path / name / "bin").mkdir(parents=True)
@@ -134,7 +134,7 @@ def test_an_unpacked_build_is_seen_elsewhere(cpython: CPython, cpython_release: 
 def test_in_usr_local_it_is_seen_where_it_is(
     cpython: CPython, cpython_release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in many images of containers. PATH begins with that folder, so it cannot be another one in the box."""
+    """As in many container images. PATH begins with that folder, so it must have the same path in the box."""
     monkeypatch.setattr(programs, "_NO_SECRETS", (str(cpython_release),))
     assert find_guest(cpython_release).prefix is None
     result = proxybox.run(WHO + "\nimport os; print(os.readlink('/usr/bin/python3'))", guest=cpython_release)
@@ -146,7 +146,7 @@ def test_in_usr_local_it_is_seen_where_it_is(
 
 
 def test_a_copy_shows_nothing_of_ours(cpython: CPython) -> None:
-    """No frame is beneath the program's, and its exceptions come from its own alone."""
+    """A copy has no frame below the program's, and tracebacks have only frames of the program."""
     code = """
 import inspect, sys, traceback, warnings
 print(sys._getframe().f_back, [each.function for each in inspect.stack()], "ctypes" in sys.modules)
@@ -166,7 +166,9 @@ fails()
 
 
 def test_the_end_of_a_copy_is_that_of_its_program(cpython: CPython) -> None:
-    """Threads, functions for the end, what the modules refer to: in that order, and each once."""
+    """At the end a copy joins threads, calls exit functions, and deletes what the modules refer to: in that order, and
+    each once.
+    """
     code = """
 import atexit, sys, threading, time
 class Last:
@@ -186,7 +188,9 @@ sys.exit({})
 
 
 def test_what_was_imported_before_is_gone_at_the_end(cpython: CPython) -> None:
-    """Whoever is asked last finds sys.modules as in an interpreter that ends, and writes into no page of a module."""
+    """The last finalizer finds sys.modules empty, as in an ending interpreter. A copy writes into no page of the
+    preloaded modules.
+    """
     code = """
 import json, sys
 class Last:

@@ -1,5 +1,7 @@
-"""Files that a program has let go of, without closing them: PyPy closes them when it collects, and it collects when
-descriptors run out."""
+"""Files that a program no longer refers to, but has not closed: PyPy closes them when it collects.
+
+It collects when descriptors run out.
+"""
 
 import asyncio
 
@@ -11,7 +13,7 @@ pytestmark = pytest.mark.pypy
 
 FEW = {"open_files": 32, "calls": None, "cpu_time": 30}
 
-#: How often the collector has run, whoever has asked for it.
+#: Counts all runs of the collector.
 COUNT = """
 import gc
 runs = []
@@ -90,7 +92,7 @@ print("done")
 
 
 def test_folders_that_were_listed_in_part():
-    """What open folders remember is bounded before their descriptors are."""
+    """Open folders use up the bound on their stored entries before they use up the descriptors."""
     code = """
 import os
 for _ in range(150): next(os.scandir("/box/d"))
@@ -119,7 +121,7 @@ print(failed)
 
 
 def test_a_lack_that_lasts_costs_one_collection_a_call(box):
-    """Also in a program that has had threads: looking again makes sense only where something was closed."""
+    """This is true also in a program that has had threads: a call is repeated only if a descriptor was closed."""
     code = (
         COUNT
         + """
@@ -139,11 +141,11 @@ print(failed, len(runs))
     )
     failed, runs = printed(box, code).split()
     assert failed == "10"
-    assert int(runs) <= 20  # two for each call, as the finalizers of one may leave work for another
+    assert int(runs) <= 20  # two for each call, as finalizers of the first may leave work for a second
 
 
 def test_calls_of_cs_own(box):
-    """Through ctypes, and in a thread that no Python has run in."""
+    """Calls by ctypes, and in a thread that has run no Python code."""
     code = """
 import ctypes
 libc = ctypes.CDLL(None)
@@ -184,7 +186,7 @@ print(len(runs) - before, len(held) > 20)
 
 
 def test_finalizers_that_open_files_do_not_collect_in_turn(box):
-    """Theirs is the ordinary answer; the call that made them run goes on."""
+    """Calls in finalizers fail without a collection; the call that made them run goes on."""
     code = """
 class Opens:
     def __init__(self): self.file = open("/box/x")
@@ -249,7 +251,7 @@ print(names & {"<module>", "collect", "failed"})
 
 
 def test_at_the_end_of_the_stack(box):
-    """Nothing can run there: the answer is an error like another, and the program goes on."""
+    """At the end of the stack no finalizer can run: the call fails with an ordinary error, and the program goes on."""
     code = """
 import os
 def descend():

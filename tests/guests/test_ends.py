@@ -1,6 +1,6 @@
-"""The end of a program: cold, warm or in a box that stood ready, libc's exit does the same for whoever looks.
+"""The end of a program: in cold, warm and ready boxes, the visible effects of libc's exit are the same.
 
-A zygote's copy leaves out what exit(3) does for libraries that only free their memory (stub_end.c).
+A zygote's copy leaves out the parts of exit(3) in libraries that only free their memory (stub_end.c).
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ CASES = {
         "x\n",
     ),
 }
-#: After its end a CPython is called no more: it crashes.
+#: Cases for PyPy alone: code that calls a CPython after its end crashes.
 OF_PYPY = ("a function for the end", "output of the last function")
 CODES = {"an exit code": 3, "an exception": 1}
 
@@ -74,7 +74,7 @@ def test_what_libc_does_at_the_end(case: str, run: Run) -> None:
 
 @pytest.mark.pypy
 def test_what_a_preloaded_module_has_registered_is_called(tmp_path: Path) -> None:
-    """With libc, in the guest that the box is a copy of."""
+    """The module has registered it with libc, in the guest from which the box is copied."""
     tmp_path.chmod(0o755)
     (tmp_path / "registers.py").write_text(ATEXIT)
     with proxybox.Sandbox(preload=["registers"], packages=[tmp_path]) as box:

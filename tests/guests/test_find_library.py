@@ -1,4 +1,6 @@
-"""`ctypes.util.find_library`, on which crypt, dbm and many bindings stand: the loader's cache answers, no process."""
+"""`ctypes.util.find_library`, which crypt, dbm and many bindings need: it reads the loader's cache and starts no
+process.
+"""
 
 import struct
 import subprocess
@@ -24,7 +26,7 @@ def test_a_box_finds_the_libraries_that_bare_pypy_finds() -> None:
 
 
 def cache(*entries: tuple[bytes, bytes, int, int]) -> bytes:
-    """A file as ldconfig writes it."""
+    """The text of a cache file as ldconfig writes it."""
     strings, rows = b"", b""
     for name, path, flags, processors in entries:
         at = 48 + 24 * len(entries) + len(strings)

@@ -1,6 +1,6 @@
-"""Programs that run natively and in boxes, cold and warm, with the same expectation: what bare pypy3 does.
+"""Programs run natively and in boxes, cold and warm, and must do the same as in bare pypy3.
 
-A program is a file or a folder in programs/; it prints nothing that differs between two runs of bare pypy3 itself.
+A program is a file or a folder in programs/. Its output is the same in any two runs of bare pypy3.
 """
 
 import os
@@ -17,13 +17,13 @@ from proxybox.controller import find_guest
 PROGRAMS = Path(__file__).parent / "programs"
 LIMITS = {"wall_time": 200, "cpu_time": 60, "memory": "1G"}
 INPUT = "first\nsecond\nthird line\nüñï\nlast"
-#: Arguments of programs that want some.
+#: The arguments of programs that need some.
 ARGUMENTS = {"report": ("data", "--workers", "4"), "streams": ("one", "", "two words", "-c", "ünï")}
 
 
 @attrs.frozen
 class Ended:
-    """What a program has come to. files: those that it left in its folder."""
+    """The output and end of a program. files: those that it left in its folder."""
 
     stdout: bytes
     stderr: bytes
@@ -83,11 +83,11 @@ def boxed(
     return Ended(result.stdout_bytes, result.stderr_bytes, result.exit_code, dict(result.files)), result
 
 
-#: Programs whose syntax or modules came with a later Python than the oldest that a guest can have.
+#: Programs with syntax or modules that the oldest Python of a guest lacks.
 NEWER = {"aio": (3, 11), "libraries": (3, 11)}
 
 
-#: Only a PyPy brings cffi along.
+#: Programs that need cffi, which only PyPy includes.
 PYPYS = {"foreign"}
 NAMES = sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
 
@@ -112,14 +112,14 @@ def test_a_program_does_the_same_natively_and_boxed(
         assert here.stdout.splitlines() == bare.stdout.splitlines()
         assert here == bare
         assert not result.unknown_calls
-    assert bare.stdout  # a program that says nothing shows nothing
+    assert bare.stdout  # a program without output would prove nothing
 
 
 def test_the_report_has_written_what_it_should(folder: Path) -> None:
     _, result = boxed(PROGRAMS / "report", ARGUMENTS["report"])
     assert result.ok, result.stderr
     assert sorted(result.files) == ["out/all.zip", "out/summary.json"]
-    # the subprocess, refused and coped with; a CPython tries vfork first
+    # the subprocess, which is refused and which the program can do without; CPython tries vfork first
     assert [denial.call for denial in result.denials if denial.call != "vfork"] == ["clone"]
 
 
@@ -188,7 +188,7 @@ def test_programs_end_alike(code: str, folder: Path, cold: proxybox.Sandbox, war
 
 
 def without_places(text: str) -> list[str]:
-    """A traceback without the lines that name files, nor addresses of objects."""
+    """The lines of a traceback without those that name files or objects."""
     return [line for line in text.splitlines() if not line.lstrip().startswith(("File ", "Exception ignored in"))]
 
 

@@ -1,6 +1,6 @@
-"""Who looks again and again whether something is ready needs no call, and sees what becomes ready all the same.
+"""A program that repeatedly asks whether something is ready needs no OS calls, and still sees it become ready.
 
-Each case runs with nobody observing the calls, and once more with an audit: then each look goes to the controller.
+Each case runs without an observer, and once more with an audit: then each check is a call to the controller.
 """
 
 import os
@@ -191,7 +191,7 @@ def test_a_session_that_is_observed_later_sees_each_look() -> None:
 
 
 def test_what_the_host_writes_is_seen() -> None:
-    """Standard input becomes ready with no call of the program's."""
+    """Standard input becomes ready without a call of the program."""
     code = """
 import select
 look = select.epoll()

@@ -1,4 +1,6 @@
-"""limits.memory is what a program uses: reservations are free, more memory is more, and too much ends in time."""
+"""limits.memory limits used memory: reservations are free, a higher limit gives more, and a program above the limit
+ends in time.
+"""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -34,7 +36,7 @@ except MemoryError:
     count, filled = len(filled), None
 print(count)
 """
-#: The part of its memory of which a guest can make such objects: PyPy keeps some for its garbage collector.
+#: The part of the memory that a guest can use for such objects: PyPy needs some for its garbage collector.
 PART = {"pypy": 0.6, "cpython": 0.9}
 
 Run = Callable[..., Result]
@@ -42,7 +44,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module", params=["a box", "a warm box", "a session"])
 def run(request: pytest.FixtureRequest, guest_kind: str) -> Iterator[Run]:
-    """Runs a program with so much memory."""
+    """Runs a program with the limit `memory`."""
     with Sandbox(warm=request.param != "a box", limits=TIME | {"memory": "4G"}) as box:
 
         def run(code: str, memory: str) -> Result:
@@ -84,7 +86,7 @@ def test_who_uses_too_much_of_a_reservation_is_ended(run: Run) -> None:
 
 
 def test_pages_that_the_kernel_may_take_are_given_back(run: Run, guest_kind: str) -> None:
-    """MADV_FREE is MADV_DONTNEED: such pages are zeros at once, and do not count."""
+    """MADV_FREE acts like MADV_DONTNEED: the pages become zeros at once, and do not count."""
     code = "use(kept, 150 << 20)\nkept.madvise(mmap.MADV_FREE)\nprint(kept[0])"
     result = run(RESERVES + code + FILL, "256M")
     zero, count = result.stdout.split()
@@ -99,11 +101,11 @@ def test_one_object_that_is_too_large_is_a_memory_error(run: Run) -> None:
 @pytest.mark.cpython
 @pytest.mark.parametrize("name", memory_limits.HOSTILE)
 def test_who_uses_memory_as_fast_as_it_can_is_ended_in_time(name: str, guest_kind: str) -> None:
-    """The bound is generous: it is some 25 MiB, the interpreter included."""
+    """The usual excess is about 25 MiB, with the interpreter. The test allows 128 MiB."""
     assert memory_limits.beyond(memory_limits.HOSTILE[name], 512) <= 128
 
 
-#: Tells the host, and uses memory as fast as it can, without waiting for the answer.
+#: Sends output to the host, and uses memory as fast as it can, without waiting for the reply.
 TELLS_AND_USES = """
 import ctypes, mmap, threading
 kept = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
@@ -116,7 +118,7 @@ ctypes.memset(at, 1, 6 << 30)
 
 @pytest.mark.cpython
 def test_that_needs_no_interpreter_of_the_host(guest_kind: str) -> None:
-    """Other threads of the program around it may hold the interpreter's lock. Here one does so for two seconds."""
+    """Other threads of the host program may hold the interpreter's lock. Here one holds it for two seconds."""
 
     def hold(text: str) -> None:
         ctypes.PyDLL(None).poll(None, 0, 2000)
@@ -129,7 +131,7 @@ def test_that_needs_no_interpreter_of_the_host(guest_kind: str) -> None:
     assert result.usage.memory < (256 + 80) * M
 
 
-#: Its first thread ends, and another one goes on.
+#: A program whose first thread ends while another one goes on.
 ENDS_ITS_FIRST_THREAD = """
 import ctypes, mmap, threading
 kept = mmap.mmap(-1, 2 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
@@ -172,7 +174,7 @@ for each in threads: each.join()
 
 
 def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its address space is what it may use."""
+    """Its limit is that of its address space."""
     looks: list[int] = []
     measure = hostproc.space_and_use
 
@@ -192,7 +194,7 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
 def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
     guest_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So nobody looks at it, however long it waits."""
+    """So the watchdog does not measure it, however long it waits."""
     rests: list[bool] = []
     rest = Overseen.rest
 
@@ -207,11 +209,11 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
         watch = session._live._live.process.watch
         assert watch.memory is not None
         assert watch.memory.is_watched
-        watch.memory._seen_ns -= 10**10  # as if it had waited so long
+        watch.memory._seen_ns -= 10**10  # as if it had waited that long
         for _ in range(500):
             if watch.is_parked:
                 break
-            proxybox.run("pass")  # some time of the watchdog's
+            proxybox.run("pass")  # gives the watchdog some time
         assert watch.is_parked
         assert hostproc.state(watch.pid) == "T"
         assert rests[-1]

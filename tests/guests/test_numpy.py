@@ -30,7 +30,7 @@ EXPECTED = "True (300, 300) float64\n81.0 [2. 3.] [3 2 1]\nTrue\nTrue\n"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A virtual environment of pypy3 with NumPy in it. The wheel is fetched once, and kept with pytest's cache."""
+    """A virtual environment of pypy3 with NumPy in it. The wheel is downloaded once into pytest's cache."""
     if (spoken := find_guest().version) != (3, 11):
         pytest.skip(f"NumPy's wheel is made for PyPy 3.11, and this is {spoken[0]}.{spoken[1]}")
     cache = getattr(request.config, "cache", None)

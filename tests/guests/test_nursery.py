@@ -1,4 +1,6 @@
-"""Where a guest makes its new objects: the policy's matter, and not that of the processor's caches."""
+"""The nursery, where a guest makes its new objects: its size is set by the policy, and not by the processor's
+caches.
+"""
 
 from pathlib import Path
 
@@ -21,7 +23,7 @@ print([name for name in os.environ if name.startswith("PYPY")])
     [({}, "32.0MB"), ({"memory": "64M"}, "8.0MB"), ({"memory": None}, "32.0MB"), ({"nursery": "2M"}, "2.0MB")],
 )
 def test_a_guest_has_the_nursery_of_its_policy(limits: dict[str, object], size: str) -> None:
-    """Warm boxes of several policies: each is a copy of a guest with its own."""
+    """Warm boxes of several policies: each is a copy of a guest with the nursery of its policy."""
     with proxybox.Sandbox(limits={"wall_time": 100, "cpu_time": 50, **limits}) as box:
         said = [box.run(PROGRAM).stdout for _ in range(2)]
         with box.session() as session:
@@ -42,7 +44,7 @@ print(sum(n for n, text in kept if text == str(n)), 200 * len([x for x in range(
 
 
 def resident(nursery: str) -> int:
-    """Bytes in memory of a zygote."""
+    """The resident memory of a zygote, in bytes."""
     with proxybox.Sandbox(limits={"nursery": nursery}) as box:
         zygote = nurseries.zygote_pool().find(box._box(None), now=True)
         assert zygote is not None
@@ -53,7 +55,7 @@ def resident(nursery: str) -> int:
 
 
 def test_a_zygote_gives_the_pages_of_its_nursery_back() -> None:
-    """Its start touches them all, and each copy would pay for them."""
+    """The zygote's start touches all of them, and each copy would be charged for them."""
     assert resident("32M") - resident("4M") < 6 << 20
 
 
@@ -61,7 +63,7 @@ def test_a_zygote_gives_the_pages_of_its_nursery_back() -> None:
 @pytest.mark.parametrize("kind", ["bytes", "bytearray"])
 @pytest.mark.parametrize("variables", [{}, {"PYPY_GC_NURSERY": "3M"}, {"PYPY_GC_NURSERY": "33M"}])
 def test_other_memory_of_that_size_is_left_alone(variables: dict[str, str], kind: str, tmp_path: Path) -> None:
-    """With a size of the policy's own variables, the first memory of the expected size is not the nursery."""
+    """If a variable of the policy sets the size, the first memory of the expected size is not the nursery."""
     tmp_path.chmod(0o755)
     (tmp_path / "takes_memory.py").write_text(f"size = (32 << 20) + 1000\nkept = {kind}(b'x') * size\n")
     code = "from takes_memory import kept, size; print(kept.count(b'x') - size)\n" + ALLOCATES
@@ -91,7 +93,7 @@ for _ in range(1000): os.sched_yield()
 
 
 def test_memory_of_other_threads_is_left_alone(tmp_path: Path) -> None:
-    """A preloaded module has started one: what it makes, and what it writes, lies anywhere in the nursery."""
+    """A preloaded module has started a thread: objects that it makes may be anywhere in the nursery."""
     tmp_path.chmod(0o755)
     (tmp_path / "writes.py").write_text(WRITES)
     code = "import os, writes as w\nos.read(w.reader, 65536)\nw.thread.join()\n"

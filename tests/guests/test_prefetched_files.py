@@ -1,6 +1,6 @@
-"""A library's file comes whole with the answer to its open: a program cannot tell, however it reads.
+"""The answer to the open of a library's file contains the whole file: a program cannot notice that, however it reads.
 
-Each case runs with nobody observing the calls, and once more with an audit: then each call goes to the controller.
+Each case runs without an observer, and once more with an audit: then each call goes to the controller.
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ import pytest
 import proxybox
 from proxybox import OSCall
 
-#: `direct` and `trapped` call libc's function and the system call of that number: the same thing for the program.
 EACH_GUEST = True
+#: trapped_read and trapped_place make the system call itself, without libc's function: a program sees no difference.
 PROLOGUE = """
 import ctypes, errno, fcntl, io, mmap, os, select, sys, termios, threading
 libc = ctypes.CDLL(None, use_errno=True)
@@ -254,7 +254,7 @@ def test_an_audit_sees_each_call() -> None:
 
 
 def test_a_file_that_the_host_has_removed(tmp_path: Path) -> None:
-    """It opens, as it always did, and to read it is the error; the descriptors are given back."""
+    """Opening it succeeds, as before, and reading fails. The descriptors are closed."""
     (tmp_path / "seen.py").write_text("x = 1\n")
     tmp_path.chmod(0o755)
     with proxybox.Sandbox(packages=[tmp_path], limits={"open_files": 20}) as box:
@@ -281,7 +281,7 @@ for _ in range(100):
 
 
 def test_an_interceptor_by_number_is_asked_for_each_open() -> None:
-    """A program that makes the stub's own open itself gets nothing where the calls are observed."""
+    """The stub's own open by its number fails where calls are observed."""
     calls: list[OSCall] = []
     with proxybox.Sandbox(audit=calls.append) as box:
         result = box.run(
@@ -320,7 +320,7 @@ def test_copies_of_a_session_read_on_where_it_stood() -> None:
 
 
 def _is_outside(path: str) -> bool:
-    """Whether files that a program has closed stay open while it looks at a path: it makes fewer calls then."""
+    """Whether files that a program has closed stay open while it looks up `path`: then it makes fewer calls."""
     program = """
 import os, sys
 for _ in range(50): os.close(os.open(os.__file__, os.O_RDONLY)); os.access(sys.argv[1], os.F_OK)
@@ -331,7 +331,9 @@ for _ in range(50): os.close(os.open(os.__file__, os.O_RDONLY)); os.access(sys.a
 
 
 def test_the_controller_says_which_paths_are_outside_of_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stub has no list of its own. Before any other path is looked at, it closes what the program has closed."""
+    """The stub has no own list of paths. Before a lookup of any other path, it closes the files that the program has
+    closed.
+    """
     paths = ("/usr/lib", "/packages", "/packages/x", "/box")
     assert [_is_outside(path) for path in (*paths, "/box/x", "/usr")] == [True, True, True, True, False, False]
     others = ("/box/", "/packages/x/", "/packagesx", "/usr/libx", "/u", "")

@@ -1,4 +1,4 @@
-"""`sys.setrecursionlimit(10**6)` is a common first line: what PyPy reserves for it would be the box's whole memory."""
+"""`sys.setrecursionlimit(10**6)` is a common first line: PyPy would reserve a box's whole memory for it."""
 
 import pytest
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.pypy
 
 LIMITS = {"wall_time": 300, "cpu_time": 100}
 
-#: The first recursion is compiled by the JIT, which makes the way back from the error as dear as it gets.
+#: The JIT compiles the first recursion, which makes the return from the error as expensive as possible.
 PROGRAM = """
 import sys
 sys.setrecursionlimit(10**6)
@@ -62,7 +62,7 @@ def test_a_program_that_asks_for_a_million_levels_runs_and_gets_the_error_where_
 
 
 def test_a_program_on_the_command_line_is_no_other() -> None:
-    """There PyPy does nothing between its own start and the program's first line."""
+    """With -c, PyPy does nothing between its own start and the program's first line."""
     text = "import sys; sys.setrecursionlimit(10**6); print(sys.getrecursionlimit())"
     with proxybox.Sandbox(warm=False) as box:
         assert box.run_program(Program(words=("-c", text))).stdout == "1000000\n"

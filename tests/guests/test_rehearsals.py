@@ -1,4 +1,4 @@
-"""A box that stands ready has run a trivial program in the very way of the real one, which sees nothing of it."""
+"""A ready box has run a trivial program in the same way as the real one, which does not notice it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PRINT = "print('h\u00e9')"
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
 def test_what_a_stream_writes_once_is_the_program_s(encoding: str) -> None:
-    """A byte order mark."""
+    """A byte order mark is written to the program's output."""
     variables = {"PYTHONIOENCODING": encoding}
     with Pool(size=1, environment={"variables": variables}) as pool:
         while not pool.ready:
@@ -44,7 +44,7 @@ sys.settrace(trace)
 
 @pytest.mark.parametrize("hooks", [HOOKS, "import sys; sys.stdout = None", "import builtins; builtins.print = 0"])
 def test_hooks_of_preloaded_modules_see_the_program_alone(hooks: str, tmp_path: Path) -> None:
-    """And what they break breaks no box before its program comes."""
+    """Hooks that break something do not break the box before its program starts."""
     tmp_path.chmod(0o755)
     (tmp_path / "hooks.py").write_text(hooks)
     code = "import os, hooks\nos.write(1, repr(getattr(hooks, 'seen', 0)).encode())\nprint('x')"

@@ -1,4 +1,4 @@
-"""Files, limits and answers that programs meet by chance, and that a box had otherwise than Linux."""
+"""Files, limits and results that programs meet by chance, and that were once different in a box than on Linux."""
 
 import subprocess
 
@@ -39,7 +39,7 @@ told("handled", lambda: signal.signal(signal.SIGXFSZ, lambda *_: print("SIGXFSZ"
 told("third", lambda: os.pwrite(fd, b"x", 5000))
 """
 
-#: What bare PyPy says elsewhere depends on the machine.
+#: Parts for which the output of bare PyPy depends on the machine.
 IN_A_BOX = r"""
 import curses, os, platform, socket
 print(socket.if_nameindex(), platform.freedesktop_os_release()["ID"])
@@ -135,7 +135,7 @@ attempt(lambda: (ctypes.CDLL(None, use_errno=True).sendmsg(1, bytes(56), 0), err
 
 
 def test_pieces_of_memory_through_a_pair(guest_kind: str) -> None:
-    """sendmsg and recvmsg carry data alone."""
+    """sendmsg and recvmsg transfer only data."""
     assert proxybox.run(PAIR, check=True).stdout.splitlines() == [
         "7 b'one two' 5",
         "(5, [], 0, None) b'th' b'ree\\x00\\x00\\x00\\x00\\x00\\x00'",
@@ -145,7 +145,7 @@ def test_pieces_of_memory_through_a_pair(guest_kind: str) -> None:
 
 
 def test_memory_that_has_grown_once_grows_where_it_is() -> None:
-    """mremap(2) is emulated: it is copied to where there is room, and not again."""
+    """mremap(2) is emulated: it copies the memory once to a place with room, and then grows it there."""
     program = """
 import ctypes
 libc, MIB = ctypes.CDLL(None), 1 << 20
@@ -164,7 +164,7 @@ print(grown != place, again == grown, ctypes.string_at(again, 8 * MIB) == b"A" *
 
 
 def test_a_shared_mapping_that_is_cut_where_it_has_nothing() -> None:
-    """As on Linux nothing happens: what a mapping has not is not read to find out whether it has changed."""
+    """As on Linux nothing happens: pages that are not mapped are not read to compare them."""
     program = """
 import ctypes, os
 libc = ctypes.CDLL(None)

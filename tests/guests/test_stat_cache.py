@@ -1,6 +1,6 @@
-"""The status of a library's file or of a folder in memory is asked once: a program cannot tell, whatever it changes.
+"""The stub requests the status of a library's file or of a folder in memory once: a program cannot notice that.
 
-Each case runs with nobody observing the calls, and once more with an audit: then each call goes to the controller.
+Each case runs without an observer, and once more with an audit: then each call goes to the controller.
 """
 
 from pathlib import Path
@@ -160,7 +160,7 @@ def test_a_program_cannot_tell(case: str, observed: bool) -> None:
 
 @pytest.mark.parametrize("mode", ["ro", "overlay"])
 def test_a_host_folder_is_asked_again(tmp_path: Path, mode: str) -> None:
-    """The host may change it at any time."""
+    """The host may change the folder at any time."""
     tmp_path.chmod(0o755)
     code = """
 import os

@@ -1,6 +1,6 @@
-"""PyPy translated with --sandbox as a guest: boxes whose guest is the conforming client (translated/client.c).
+"""PyPy translated with --sandbox as a guest: the guest of these boxes is the conforming client (translated/client.c).
 
-The client makes the calls that it is told to, as such a PyPy would, and what is no call of any PyPy's.
+The client makes the calls of its program as such a PyPy would, and also calls that no PyPy makes.
 """
 
 import importlib.util
@@ -40,8 +40,8 @@ def load_build() -> Any:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A made-up PyPy: the client, laid out as a build is, its library, and a secret that is not to be seen."""
-    root = Path(tempfile.mkdtemp(prefix="translated-"))  # not in pytest's own folder, which is closed to guests
+    """A made-up PyPy: the client in the layout of a build, its library, and a secret that the guest must not see."""
+    root = Path(tempfile.mkdtemp(prefix="translated-"))  # not in pytest's own folder, which guests cannot enter
     root.chmod(0o755)
     shutil.move(load_build().client(root), root / "pypy3-c")
     for name in ("lib-python/3/os.py", "lib-python/3/encodings/utf_8.py", "lib_pypy/_functools.py", "secret.txt"):
@@ -90,7 +90,7 @@ def test_every_function_is_answered_or_refused_with_a_reason(pypy: str) -> None:
 
 
 def test_every_function_is_called(run: Run, pypy: str) -> None:
-    """With NULL and 0 for everything: no answer is ENOSYS, none a breach, and the box goes on after each."""
+    """All arguments are NULL and 0: no answer is ENOSYS, none is a breach, and the box goes on after each call."""
     lines = ["buffer zero 16"]
     for each in functions(pypy):
         name, kinds = each.split("(")[0], each[each.index("(") + 1 : each.rindex(")")]
@@ -98,7 +98,7 @@ def test_every_function_is_called(run: Run, pypy: str) -> None:
         given = " ".join(words[kind] for kind in kinds if kind in words)
         if name == "select":
             given = "0 NULL NULL NULL @zero"
-        if name not in ("_exit", "close"):  # which end what is to be seen
+        if name not in ("_exit", "close"):  # these end the guest
             lines.append(f"{each} {given}")
     result = run("\n".join(lines))
     seen = answers(result)
@@ -150,19 +150,19 @@ def test_where_it_stands_on_the_host_is_not_to_be_found_in_its_memory(run: Run, 
 
 
 def test_variables_that_it_sets(run: Run) -> None:
-    """None is cut or lost without an error, and what is kept of them has a bound."""
+    """No variable is truncated or lost without an error, and the stored variables are bounded."""
     long = "a" * 100_000
     lines = [f'-putenv(p)i "X={long}"', 'x = getenv(p)p "X"', "string $x", f'putenv(p)i "Y={long}{long}"']
     lines += [f'putenv(p)i "L{number}={long}"' for number in range(10)]
     lines += [f'-unsetenv(p)i "L{number}"' for number in range(10)]
-    for number in range(1100):  # a value is forgotten with the next one
+    for number in range(1100):  # the next value replaces the stored one
         lines += [f'-putenv(p)i "N={number}"', '-n = getenv(p)p "N"']
     lines += ["string $n", *(f'putenv(p)i "V{number}=1"' for number in range(1024))]
     seen = answers(run("\n".join(lines)))
     assert seen[1:3] == [long, "putenv -1 errno 12"]
     assert seen[3:13] == ["putenv 0"] * 9 + ["putenv -1 errno 12"]
     assert seen[13] == "1099"
-    assert seen[14:] == ["putenv 0"] * 1022 + ["putenv -1 errno 12"] * 2  # with X and N
+    assert seen[14:] == ["putenv 0"] * 1022 + ["putenv -1 errno 12"] * 2  # X and N are stored, too
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_variables_that_it_sets(run: Run) -> None:
     ],
 )
 def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, Any], seen: str) -> None:
-    """By its own variables, never the host's; C.UTF-8 in each case. Its libc opens the files, before the seal."""
+    """The locale is that of the guest's own variables, never the host's. Its libc opens the files before the seal."""
     monkeypatch.setenv("LC_ALL", "POSIX")
     lines = answers(run("locale\nlocale C.UTF-8\nlocale C", environment=environment))
     assert lines == [f"locale {seen}", "locale C.UTF-8 UTF-8 1", "locale C ANSI_X3.4-1968 -1"]
@@ -191,7 +191,7 @@ def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict
         ({"TZ": "XYZ-3"}, ["03:00 XYZ", "12:46 XYZ"]),
         ({"TZ": ""}, ["00:00 UTC", "09:46 UTC"]),
         ({"TZ": ":/usr/share/zoneinfo/Europe/Berlin"}, ["01:00 CET", "11:46 CEST"]),
-        ({"TZ": "{home}/zone"}, ["00:00 ", "09:46 "]),  # another path of the host's
+        ({"TZ": "{home}/zone"}, ["00:00 ", "09:46 "]),  # a path of the host
         ({"TZ": "Asia/../Europe/Berlin"}, ["00:00 Asia", "09:46 Asia"]),
     ],
 )
@@ -246,13 +246,13 @@ def test_pointers_that_are_no_folder(run: Run) -> None:
 
 
 def test_folders_without_end(run: Run) -> None:
-    """One descriptor, under ever new pointers: what is kept of them here is bounded."""
+    """The guest uses one descriptor with new pointers all the time: the number of stored ones is bounded."""
     seen = answers(run('d = open(pii)i "/" 0x10000 0\nrepeat 1100 fdopendir(i)p $d\nopen(pii)i "/" 0x10000 0'))
     assert [line.endswith("errno 12") for line in seen[1:-1]].count(True) == 1100 - 1024
 
 
 def test_what_is_kept_of_many_folders(pypy: str) -> None:
-    """Entries that were read and not asked for yet."""
+    """Entries that were read but not yet requested are bounded."""
     rooms: list[int] = []
 
     def look(call: OSCall) -> None:
@@ -267,7 +267,7 @@ def test_what_is_kept_of_many_folders(pypy: str) -> None:
 
 
 def test_long_calls_are_made_in_turns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing, or space for a file, may take the driver many: others have theirs in between."""
+    """A listing, or reserving space for a file, may take many turns: other boxes are served between them."""
     at_once: list[str] = []
     call = TranslatedChannel._call
     monkeypatch.setattr(TranslatedChannel, "_call", lambda self, it: at_once.append(it.name) or call(self, it))
@@ -294,7 +294,7 @@ def test_relative_paths_heed_the_working_folder(run: Run) -> None:
 
 @pytest.mark.parametrize("audit", [None, lambda call: None], ids=["alone", "observed"])
 def test_paths_below_a_folder_that_is_open(pypy: str, audit: Callable[[OSCall], object] | None) -> None:
-    """openat and fstatat, which the stub of other guests makes under numbers of its own as well."""
+    """openat and fstatat, which the stub of other guests also makes by other numbers."""
     program = (
         'd = open(pii)i "/usr/lib" 0x10000 0\nbuffer s 144\nbuffer t 16\nfstatat64(ippi)i $d "pypy" @s 0\nshow s+24 4\n'
         'f = openat(ipii)i $d "pypy/lib-python/3/os.py" 0 0\nread(ipi)i $f @t 12\ntext t\n'
@@ -333,7 +333,9 @@ def test_bad_seeks(run: Run, to: tuple[int, int]) -> None:
 
 
 def test_lengths_without_bound(run: Run) -> None:
-    """A read comes short; what a write would take beyond its buffer is the guest's own crash, and no memory of ours."""
+    """A read returns less. A write beyond the guest's buffer crashes the guest, and takes no memory of the
+    controller.
+    """
     result = run('open(pii)i "/dev/zero" 0 0\nbuffer b 2000000\nread(ipi)i 3 @b 0x3fffffffffffffff\nread(ipi)i 3 @b -1')
     assert answers(result)[1:] == ["read 1048576", "read 1048576"]
     ended = run("buffer b 16\nwrite(ipi)i 1 @b 0x7fffffffffffffff")
@@ -390,7 +392,7 @@ def test_its_standard_streams(run: Run) -> None:
 
 
 def test_calls_that_wait(pypy: str) -> None:
-    """For the caller's input, for a time, for a signal that never comes."""
+    """Calls that wait for the caller's input, for a time, and for a signal that never comes."""
     read, write = os.pipe()
 
     def answer(text: str) -> None:
@@ -451,18 +453,18 @@ def test_limits_of_output_and_memory(run: Run) -> None:
 
 @pytest.mark.parametrize("program", ["abort", "native 234 1 1 6", "native 62 1 6", "native 200 1 6"])
 def test_an_abort_is_told_as_one(run: Run, program: str) -> None:
-    """abort(3) sends itself SIGABRT by a system call that the seal does not let through."""
+    """abort(3) sends SIGABRT to its own process by a system call that the seal refuses."""
     result = run(program)
     assert (result.status, result.signal, result.stderr) == (Status.CRASHED, 6, "")
     assert answers(run("native 234 1 1 15\nsay on")) == ["native -1 errno 38", "on"]
 
 
 def test_the_end_of_its_memory(run: Run) -> None:
-    """What PyPy says when it gets none, and a crash of one that has used it up."""
+    """PyPy reports that it has no memory left, and a program crashes after using it up."""
     result = run("hoard", limits={"memory": "64M"})
     assert (result.status, result.why, result.signal) == (Status.MEMORY_LIMIT, "limits.memory", 6)
     assert result.stderr == "out of memory: couldn't allocate the next arena\n"
-    said = 'write(ipi)i 2 "out of memory: no.\\n" 19\ncrash'  # by its program, which is not how it ended
+    said = 'write(ipi)i 2 "out of memory: no.\\n" 19\ncrash'  # written by its program; it did not end that way
     assert run(said).status is Status.CRASHED
     for words in (
         "sandbox: command M: failed to allocate 99 bytes",
@@ -480,7 +482,7 @@ def test_how_much_memory_it_has_used(run: Run, program: str) -> None:
 
 
 def test_interrupts_end_it(pypy: str) -> None:
-    """It has no handlers of its own."""
+    """The guest has no signal handlers."""
     with Sandbox(guest=pypy) as box:
         seen: list[str] = []
 
@@ -541,7 +543,7 @@ def test_misbehaviour_ends_its_own_box(run: Run, program: str) -> None:
 
 
 def test_last_words_are_told(run: Run) -> None:
-    """What it writes to its own descriptor 2, as it does for fatal errors."""
+    """The Result has what the guest writes to its own descriptor 2, as it does for fatal errors."""
     seen = run('buffer b 8\nnative 1 2 "sandbox: fatal\\n" 15\nexit 3')
     assert (seen.exit_code, seen.stderr) == (3, "sandbox: fatal\n")
     for size in (20, 40_000):
@@ -572,7 +574,7 @@ def test_a_build_in_one_file(home: Path, tmp_path: Path) -> None:
     program = load_build().client(tmp_path, single=True)
     assert not list(tmp_path.glob("*.so"))
     assert find_guest(program, home).functions == find_guest(home / "pypy3-c").functions
-    shutil.move(program, home / "pypy-c")  # where guests may read it
+    shutil.move(program, home / "pypy-c")  # a folder that guests may read
     with Sandbox(guest=home / "pypy-c") as box:
         assert box.run("say on").stdout == "on\n"
 
@@ -594,21 +596,21 @@ def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_p
 
     assert rebuild("RPY_SANDBOX_DUMP", "getuid()i") == ("getuid()i",)
     assert rebuild("RPY_SANDBOX_DUMP", "getuid()i", "getgid()i") == ("getuid()i", "getgid()i")
-    with pytest.raises(SandboxStartError, match="neither a PyPy"):  # of that kind
+    with pytest.raises(SandboxStartError, match="neither a PyPy"):  # neither of that kind
         rebuild("none", "getuid()i")
     (tmp_path / build.LIBRARY).unlink()
-    os.mkfifo(tmp_path / build.LIBRARY)  # nobody waits for who writes to it
+    os.mkfifo(tmp_path / build.LIBRARY)  # opening the FIFO must not wait for a writer
     with pytest.raises(SandboxStartError, match="neither a PyPy"):
         find_guest(program, home)
 
 
-#: The beginning of a sys.version, as C has it.
+#: The beginning of a sys.version, as a C string.
 PYTHON = r"3.6.9 (?, Apr 19 2020, 12:00:00)\n[PyPy 7.2.0 with GCC 12.2.0]"
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., Path]:
-    """A program that tells of itself what one chooses."""
+    """Compiles a program with chosen data about itself."""
 
     def make(**changes: str) -> Path:
         lines = {"Version": "20001", "Platform": "linux2", "Funcs": "getuid()i", **changes}
@@ -648,7 +650,7 @@ def test_guests_that_cannot_be_served(made: Callable[..., Path], changes: dict[s
 
 
 def test_functions_that_are_not_known_are_a_warning(made: Callable[..., Path], home: Path) -> None:
-    """It starts, and gets ENOSYS for them (test_a_function_of_no_list); it is told where people look."""
+    """The guest starts, and these functions get ENOSYS (test_a_function_of_no_list). A warning names them."""
     words = "it can call functions that are not known here, and are answered with ENOSYS: "
     guest = find_guest(made(Funcs="getuid()i dlopen(p)p connect(ipi)i"), home)
     assert guest.warnings == (f"{words}dlopen(p)p, connect(ipi)i",)
@@ -672,7 +674,7 @@ def test_doctor_and_guests_tell_of_functions_that_are_not_known(
 def test_its_version_is_that_of_the_build(
     made: Callable[..., Path], tmp_path: Path, version: tuple[int, int], library: str
 ) -> None:
-    """Whatever stands beside it."""
+    """Its version comes from the program, not from the libraries beside it."""
     for name in ("lib-python/3", "lib-python/2.7", "lib_pypy"):
         (tmp_path / name).mkdir(parents=True)
     assert find_guest(made(Python=rf"{version[0]}.{version[1]}.1 (?, x)\n[PyPy 7.3.6 with")).version == version
@@ -693,7 +695,7 @@ def test_its_library_by_option(
 
 
 def test_a_static_guest_is_refused(tmp_path: Path) -> None:
-    """No stub could be preloaded into it, so it would never be sealed."""
+    """A stub cannot be preloaded into it, so it could not be sealed."""
     try:
         program = load_build().client(tmp_path, static=True)
     except RuntimeError as error:
@@ -718,7 +720,7 @@ def test_sessions_copies_pools_and_host_functions_say_so(pypy: str) -> None:
 
 
 def test_what_doctor_says_of_it(pypy: str) -> None:
-    """It has one thread by its nature, which is no lack of the host's."""
+    """Such a guest always has one thread; the host lacks nothing."""
     seen = proxybox.diagnose(pypy)
     assert (seen.guest, seen.problems) == (f"{pypy} (translated PyPy, Python 3.6)", ())
     (threads,) = [layer for layer in seen.layers if layer.name == "thread count"]
@@ -726,7 +728,7 @@ def test_what_doctor_says_of_it(pypy: str) -> None:
 
 
 def test_many_runs_of_one_sandbox(pypy: str) -> None:
-    """Each starts by itself, also where others would be copied."""
+    """Each run is a new process, also where other guests would be copied."""
     with Sandbox(guest=pypy, warm=True) as box:
         assert [box.run(f"say {number}").stdout for number in range(4)] == [f"{number}\n" for number in range(4)]
 
@@ -761,7 +763,7 @@ def test_the_command_line(
 
 
 def test_on_a_terminal(pypy: str, run: Run) -> None:
-    """As for the other kind of guest, whose names these are."""
+    """The names are those of the other kind of guest."""
     lines = [f"isatty(i)i {fd}\nt = ttyname(i)p {fd}\nstring $t\ntcgetpgrp(i)i {fd}" for fd in (0, 1, 2)]
     main, process = on_a_terminal("run", "--guest", pypy, "-c", "\n".join([*lines, "isatty(i)i 3", "say on"]))
     with process:
@@ -789,8 +791,10 @@ COUNTS = {
 
 
 def test_the_calls_of_a_start(pypy: str) -> None:
-    """About a thousand, in the order and number that `-c 'print(42)'` has; the client aborts at any byte that is not
-    the format's."""
+    """The start makes about a thousand calls, in the order and number of `-c 'print(42)'`.
+
+    The client aborts at any byte that is not in the format.
+    """
     names: list[str] = []
     with Sandbox(guest=pypy, audit=lambda call: names.append(call.name)) as box:
         result = box.run("startup /usr/lib/pypy")

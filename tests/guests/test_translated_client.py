@@ -1,5 +1,7 @@
-"""The stand-in for a translated PyPy keeps to the wire format, and breaks it on command: here the test is the
-controller, over plain pipes."""
+"""The stand-in for a translated PyPy follows the wire format, and breaks it on request.
+
+Here the test is the controller, over plain pipes.
+"""
 
 import importlib.util
 import signal
@@ -31,7 +33,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Guest:
-    """A client that runs, and the controller's side of its wire."""
+    """A running client, and the controller's side of its pipes."""
 
     def __init__(self, program: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         pipe = subprocess.PIPE
@@ -44,7 +46,7 @@ class Guest:
         self.input = b""
 
     def request(self) -> tuple[str, tuple[int | float, ...]] | None:
-        """The next one, None when there is none: every byte of it is looked at."""
+        """Reads the next request. Returns its signature and arguments; None when the client has closed the pipe."""
         if not (length := self.requests.read(1)):
             return None
         signature = self.requests.read(length[0]).decode("ascii")
@@ -81,7 +83,7 @@ class Guest:
         self.send(kind, value)
 
     def started(self) -> "Guest":
-        """Past the first two calls, which every run makes."""
+        """Answers the first two calls, which every run makes."""
         assert self.request() == ("_pypy_init_home()p", ())
         address = self.malloc(HOME + b"\0")
         self.send(b"p", address)
@@ -97,7 +99,10 @@ class Guest:
         return call[1]
 
     def finish(self, answer: Callable[["Guest", str, tuple[Any, ...]], None] | None = None) -> str:
-        """Print what it prints, have `answer` answer all else; return its output when it has ended."""
+        """Serves the client until it ends, and returns its output.
+
+        answer: handles all calls except writes and reads of descriptor 0.
+        """
         while call := self.request():
             signature, arguments = call
             if signature == "write(ipi)i":
@@ -114,7 +119,7 @@ class Guest:
         return self.printed[1].decode()
 
     def end(self) -> tuple[int, str]:
-        """Its status and its last words, after a controller that closes the wire."""
+        """Closes the pipe to the client. Returns the client's exit status and what it wrote to standard error."""
         self.commands.close()
         assert self.process.stderr
         words = self.process.stderr.read().decode()
@@ -125,7 +130,7 @@ class Guest:
 
 @pytest.fixture
 def guest(program: Path) -> Iterator[Callable[..., Guest]]:
-    """Starts a client past its first calls."""
+    """Starts a client, and answers its first calls."""
     made: list[Guest] = []
 
     def start(*lines: str, arguments: tuple[str, ...] = ()) -> Guest:
@@ -311,7 +316,7 @@ def test_echo_repeats_what_it_reads(guest: Callable[..., Guest]) -> None:
 
 
 def serve_file(text: bytes) -> Callable[[Guest, str, tuple[Any, ...]], None]:
-    """The file /box/main as descriptor 7; what else is asked for fails."""
+    """An `answer` that has the file /box/main as descriptor 7; all other calls fail."""
     left = [text[:10], text[10:], b""]
 
     def answer(client: Guest, signature: str, arguments: tuple[Any, ...]) -> None:
@@ -414,7 +419,7 @@ def test_it_spins_until_it_is_killed(guest: Callable[..., Guest]) -> None:
     client = guest("say now", "spin")
     client.expect("write(ipi)i")
     client.send(b"i", 4)
-    client.commands.close()  # a guest that reads would notice
+    client.commands.close()  # a guest that reads would see the end
     assert client.process.poll() is None
     client.process.kill()
     assert client.end() == (-signal.SIGKILL, "")
@@ -443,7 +448,7 @@ def test_lies_about_a_string(guest: Callable[..., Guest], length: int, claimed: 
     client.send(b"Z", address, NO_LIMIT)
     assert client.u64() == claimed
     assert client.requests.read(follows) == b"x" * follows
-    assert client.string(address) == b"word"  # one lie only
+    assert client.string(address) == b"word"  # it lies once only
     client.send(b"i", 0)
     assert client.finish() == ""
 
@@ -476,12 +481,12 @@ FIRST = ["getenv", "uname", *["getenv"] * 5, "open", "getenv", "getenv", "gettim
 
 
 def names(client: Guest) -> list[str]:
-    """Of its calls but those of its own start and the last line that it prints."""
+    """The names of a client's calls, without those of its start and of its last line."""
     return [signature.partition("(")[0] for signature, _ in client.calls[2:-1]]
 
 
 def test_a_start_makes_the_calls_of_a_start(guest: Callable[..., Guest]) -> None:
-    """Each with what a library that is there would answer."""
+    """Each call gets the answer of an existing library."""
     paths: set[bytes] = set()
 
     def answer(client: Guest, signature: str, arguments: tuple[Any, ...]) -> None:

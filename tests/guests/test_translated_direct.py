@@ -1,4 +1,4 @@
-"""The shorter way of a translated guest's calls (direct.py) does what the general one does, to the byte."""
+"""The faster path for a translated guest's calls (direct.py) sends the same bytes as the general one."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ REPLIES: tuple[Reply, ...] = (
     0, 7, -2, -4095, -4096, 1 << 62, (0, (0x5000, b"data")), (3, (0x5000, b"a"), (0x6000, b"b" * 300)),
     (0, (0, b"to NULL")), (-1, (0x5000, b"with an error")), (0,),
 )  # fmt: skip
-#: Addresses of the strings that it reads, with what lies there: as the guest answers, and as far as it is asked.
+#: The addresses of strings that the calls read, with their contents, as far as the guest sends them.
 STRINGS = {
     0: b"", 0x1000: b"/box/main.py", 0x2000: b"", 0x3000: b"x" * 4095, 0x4000: b"x" * 4096, 0x5000: b"a\0b",
 }  # fmt: skip
@@ -30,7 +30,7 @@ class Guest:
     commands: int
 
     def send(self, data: bytes, piece: int) -> bytes | None:
-        """Sends bytes in pieces; returns the frame that came of them."""
+        """Sends bytes in pieces. Returns the frame that the channel received."""
         frame = None
         for at in range(0, len(data), piece):
             assert frame is None
@@ -51,7 +51,7 @@ def guest() -> Iterator[Guest]:
     functions = libc.Libc(None, {}, "/usr/lib/pypy/pypy-c", lambda *refused: None)  # type: ignore[arg-type]
     channel = TranslatedChannel(ends[0], ends[3], functions, lambda thread, frame: 0)
     made = Guest(channel, ends[1], ends[2])
-    channel.send(0)  # the stub's
+    channel.send(0)  # for the stub
     made.told()
     yield made
     for fd in ends:
@@ -59,7 +59,7 @@ def guest() -> Iterator[Guest]:
 
 
 def conversation(guest: Guest, signature: str, address: int, reply: Reply, piece: int) -> list[bytes | None]:
-    """All that the channel says in one call, whose bytes come in pieces of that size."""
+    """All that the channel sends in one call. piece: the size of the pieces in which its bytes come."""
     kinds = signature[signature.index("(") + 1 : signature.index(")")]
     arguments = [address if kind == "p" else number - 3 for number, kind in enumerate(kinds)]
     request = bytes([len(signature)]) + signature.encode()
@@ -84,7 +84,7 @@ def test_both_ways_say_the_same(guest: Guest, head: bytes) -> None:
 
 
 def test_which_functions_take_it() -> None:
-    """Those with the calls that are made most."""
+    """The faster path has the most frequent functions."""
     taken = {head[1:].decode() for head in direct.table()}
     assert taken < set(libc.SAME)
     assert {"stat64(pp)i", "open(pii)i", "read(ipi)i", "lseek(iii)i", "fstat64(ip)i", "gettimeofday(pp)i"} <= taken
@@ -109,5 +109,5 @@ def test_what_breaks_the_wire_there(guest: Guest, sent: tuple[bytes, ...], words
 
     with pytest.raises(GuestMisbehaved, match=words):
         say()
-    with pytest.raises(GuestMisbehaved, match=words):  # and from then on nothing is taken
+    with pytest.raises(GuestMisbehaved, match=words):  # and from then on it receives nothing
         guest.channel.receive()

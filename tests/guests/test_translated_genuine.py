@@ -1,7 +1,7 @@
-"""A genuine PyPy that was translated with --sandbox: what programs do in it, alone and observed.
+"""A genuine PyPy that was translated with --sandbox: programs in it, with and without an observer.
 
-Its archive is no part of these sources. It is looked for beside the checkout (../shared/translated), or in the folder
-that PROXYBOX_TRANSLATED names.
+These sources do not contain its archive. The tests look for it beside the checkout (../shared/translated), or in the
+folder that PROXYBOX_TRANSLATED names.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"no genuine trans
 
 @pytest.fixture(scope="session")
 def genuine() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="genuine-"))  # not in pytest's own folder, which is closed to guests
+    folder = Path(tempfile.mkdtemp(prefix="genuine-"))  # not in pytest's own folder, which guests cannot enter
     folder.chmod(0o755)
     SourceFolder(str(folder)).unpack(ARCHIVE)
     yield str(folder / "pypy3-c")
@@ -47,7 +47,7 @@ def ending(result: Result) -> str:
 
 
 def shown(result: Result, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What came of a program, in the words of programs.toml."""
+    """The outcome of a program, with the keys of programs.toml."""
     names = (os.fsencode(name).decode("utf-8", "backslashreplace") for name in result.files)
     found: dict[str, Any] = {
         "ends": ending(result),
@@ -81,7 +81,7 @@ def test_its_prompt(genuine: str) -> None:
 
 
 def test_what_it_is(genuine: str) -> None:
-    """All that it calls is known; what it tells of itself is what its own interpreter says."""
+    """All its functions are known; the list is the one that it prints itself."""
     guest = find_guest(genuine)
     assert (guest.version, len(guest.functions), guest.warnings) == ((3, 6), 157, ())
     dump = subprocess.run([genuine], env={"RPY_SANDBOX_DUMP": "1"}, capture_output=True, text=True, check=True).stdout

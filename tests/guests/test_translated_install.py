@@ -1,4 +1,4 @@
-"""`proxybox guests install`, `build` and `remove`: what a stranger's archive may do, and what comes of a good one."""
+"""`proxybox guests install`, `build` and `remove`: a stranger's archive can do no harm, and a good one is installed."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,7 @@ FILES = {"lib-python/3/os.py": b"# os\n", "lib_pypy/_functools.py": b"# functool
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[dict[str, bytes]]:
-    """What a build consists of."""
+    """The files of a build."""
     with tempfile.TemporaryDirectory() as folder:
         program = load_build().client(Path(folder))
         yield {PROGRAM: program.read_bytes(), LIBRARY: (program.parent / LIBRARY).read_bytes(), **FILES}
@@ -44,8 +44,8 @@ def client() -> Iterator[dict[str, bytes]]:
 
 @pytest.fixture
 def put(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where guests are installed, whoever runs the tests."""
-    root = Path(tempfile.mkdtemp(prefix="installed-"))  # not in pytest's own folder, which is closed to guests
+    """The folder where guests are installed, whoever runs the tests."""
+    root = Path(tempfile.mkdtemp(prefix="installed-"))  # not in pytest's own folder, which guests cannot enter
     root.chmod(0o755)
     monkeypatch.setattr(installed, "ROOTS_FOLDER", str(root / "proxybox/guests"))
     monkeypatch.setenv("XDG_STATE_HOME", str(root))
@@ -61,7 +61,8 @@ def packed(path: Path, files: dict[str, bytes], *members: tarfile.TarInfo, mode:
             member.uid = member.gid = 12345
             archive.addfile(member, io.BytesIO(data))
         for member in members:
-            archive.fileobj.write(member.tobuf(archive.format, archive.encoding, archive.errors))  # the header alone
+            # the header without contents
+            archive.fileobj.write(member.tobuf(archive.format, archive.encoding, archive.errors))
     return path
 
 
@@ -93,7 +94,7 @@ def test_what_is_installed_has_our_rights_and_not_the_archive_s(
         os.umask(before)
     for path in (put.parent.parent, put.parent, put, *put.rglob("*")):
         if path.name == "proxybox.json":
-            continue  # which is for us alone
+            continue  # for this user alone
         status = path.stat()
         is_open = path.is_dir() or path.name in (PROGRAM, LIBRARY)
         assert stat.S_IMODE(status.st_mode) == (0o755 if is_open else 0o644), path
@@ -101,7 +102,7 @@ def test_what_is_installed_has_our_rights_and_not_the_archive_s(
 
 
 def test_a_build_and_its_library_may_be_in_two_archives(client: dict[str, bytes], put: Path, tmp_path: Path) -> None:
-    """As published: in folders of their own, with much else beside them."""
+    """As published: both are in folders of their own, with many other files."""
     source = {f"pypy3.6-v7.3.3-src/{name}": data for name, data in client.items() if "/" in name}
     first = packed(tmp_path / "1.tgz", {f"dist/bin/{name}": client[name] for name in (PROGRAM, LIBRARY)})
     second = packed(tmp_path / "2.tgz", {**source, "pypy3.6-v7.3.3-src/rpython/x.py": b"", "a/b/c/d/pypy3-c": b"x"})
@@ -130,7 +131,7 @@ def test_one_replaces_another_and_can_be_removed(
 
 
 def test_a_removal_takes_its_turn(put: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one may have removed it meanwhile."""
+    """Another process may have removed the guest meanwhile."""
 
     def in_turn(fd: int, how: int) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -173,7 +174,9 @@ def test_a_build_that_others_could_have_put_there_is_not_used(put: Path) -> None
 
 
 def test_a_build_that_only_seems_to_tell_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The places where it could tell it are counted: each costs a step, and an archive packs a billion of them."""
+    """The places where a build may list its functions are counted: each takes a step, and a small archive can contain a
+    billion.
+    """
     monkeypatch.setattr(finding, "_MOST_PLACES", 100)
     seen = b"Version: 20001\nPlatform: linux\nFuncs: read(ipi)i\0"
     for places, is_found in ((99, True), (100, False)):
@@ -302,7 +305,7 @@ HOSTILE: dict[str, tarfile.TarInfo] = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_a_hostile_archive_has_is_not_made(client: dict[str, bytes], tmp_path: Path, what: str) -> None:
-    """Nothing is written outside of its folder, and what is written there are plain files."""
+    """Nothing is written outside of the folder, and in it only plain files and folders."""
     target = tmp_path / "in/target"
     target.mkdir(parents=True)
     archive = packed(tmp_path / "b.tar.gz", client, HOSTILE[what])
@@ -329,7 +332,7 @@ def test_a_hostile_archive_is_told_in_one_line(
 
 
 def test_what_lies_elsewhere_in_an_archive_is_passed_over(client: dict[str, bytes], tmp_path: Path) -> None:
-    """An archive of sources has links, and names that mean nothing here."""
+    """An archive of sources contains links and other files, which are not unpacked."""
     others = (
         member("../x"), member("/etc/x"), member("//lib_pypy/x"), member("doc/link", tarfile.SYMTYPE, link="/"),
         member("dev/null", tarfile.CHRTYPE),
@@ -355,7 +358,7 @@ def test_its_bounds(client: dict[str, bytes], tmp_path: Path, bounds: dict[str, 
 
 @pytest.mark.parametrize("count", [5, 10_000])
 def test_headers_that_follow_each_other(tmp_path: Path, count: int) -> None:
-    """tarfile calls itself for each: of many, it has no room on its stack."""
+    """tarfile calls itself for each header: with too many, it would use up the stack."""
     (tmp_path / "target").mkdir()
     archive = packed(tmp_path / "b.tar.gz", {}, *[member("x", tarfile.XHDTYPE)] * count)
     with pytest.raises(NoArchive, match="says too much of a member"):
@@ -363,7 +366,7 @@ def test_headers_that_follow_each_other(tmp_path: Path, count: int) -> None:
 
 
 def test_headers_are_bounded_in_all(tmp_path: Path) -> None:
-    """tarfile takes the square of the bytes of one, if they are digits that lead nowhere."""
+    """Digits in a header take tarfile time in proportion to the square of their number."""
     (tmp_path / "target").mkdir()
     one = member("x", tarfile.XHDTYPE, size=4096).tobuf() + bytes(4096) + member("doc/x").tobuf()
     for count in (2000, 2100):
@@ -385,7 +388,7 @@ def test_folders_count_as_files_do(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    """Zeros behind the last member, or in a member that is passed over, are bounded as well."""
+    """Zeros after the last member, or in a member that is skipped, count towards the limit."""
     (tmp_path / "target").mkdir()
     head = packed(tmp_path / "head.tar", {}, member("doc/zeros", size=1 << 32), mode="w").read_bytes()[:512]
     with gzip.open(tmp_path / "b.tar.gz", "wb", compresslevel=1) as file:
@@ -420,7 +423,7 @@ def test_a_folder_where_others_can_write_is_refused(client: dict[str, bytes], pu
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
-#: What stands for a Python 2 and for a translation that it runs.
+#: Scripts that replace a Python 2 and a translation that it runs.
 NO_CFFI = """#!/bin/sh
 case "$2" in
 *cffi*) exit 1 ;;
@@ -447,7 +450,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: dict[str, bytes]) -> Path:
-    """A folder of programs, the only one that is searched."""
+    """A folder of programs: no other one is searched."""
     folder, made = tmp_path / "bin", tmp_path / "client"
     folder.mkdir()
     made.mkdir()
@@ -522,7 +525,7 @@ def test_a_translation_that_fails(source: Path, tools: Path, put: Path) -> None:
 
 
 def test_the_places_of_members() -> None:
-    """Which members are taken, and where they come to lie."""
+    """The members that are unpacked, and where each one is written."""
     taken = {
         "pypy3-c": "pypy3-c", "pypy-c": "pypy-c", "libpypy3-c.so": "libpypy3-c.so", "a/b/c/pypy3-c": "pypy3-c",
         "a/lib-python/3/os.py": "lib-python/3/os.py", "lib_pypy": "lib_pypy", "a/b/c/d/pypy3-c": None,

@@ -1,5 +1,8 @@
-"""Modules in the place of those that a translated PyPy lacks (proxybox/guest/translated): as the real ones, of this
-Python, and in a genuine build, where there is one."""
+"""Modules that replace those that a translated PyPy lacks (proxybox/guest/translated): they behave like the modules of
+this Python.
+
+If there is a genuine build, they are also tested in it.
+"""
 
 import contextvars
 import csv
@@ -28,13 +31,13 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses looks there
+    sys.modules[spec.name] = module  # dataclasses looks up the module there
     spec.loader.exec_module(module)
     return module
 
 
 def what(function: Callable[[], object]) -> object:
-    """What comes of it: a value, or the class and the text of an exception."""
+    """The result of a function: its value, or the class and the text of its exception."""
     try:
         return function()
     except Exception as error:
@@ -191,7 +194,7 @@ def with_dataclasses(kind: ModuleType | Any) -> list[object]:
 def test_dataclasses() -> None:
     ours, theirs = with_dataclasses(load("dataclasses")), with_dataclasses(dataclasses)
     for one, other in zip(ours, theirs, strict=True):
-        if isinstance(other, tuple):  # of exceptions, their class: texts differ between versions
+        if isinstance(other, tuple):  # compare only the class of exceptions: their texts differ between versions
             assert isinstance(one, tuple)
             assert one[0] == other[0]
         else:

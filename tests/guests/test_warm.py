@@ -1,4 +1,4 @@
-"""What is around a program, and not known to a zygote: its own modules, what its policy says, the world of its box."""
+"""A zygote does not know its programs' surroundings: their own modules, the policy's settings, the world of the box."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MakeSandbox = Callable[..., proxybox.Sandbox]
 
 # --- modules of its own -----------------------------------------------------------------------------------------------
 
-#: What the bootstrap is made of, and needs; and some that students have.
+#: Names of modules that the bootstrap consists of or needs, and some that students use.
 SHADOWING = (
     *("bootstrap", "session", "values", "completion", "host"),
     *("types", "traceback", "random", "linecache", "tokenize", "token", "ast", "enum", "re", "struct", "_struct"),
@@ -47,7 +47,7 @@ def test_modules_of_the_program_go_before_those_that_a_bare_interpreter_has_not_
     shown = ways.compare((SCRIPT,), {**files, "main.py": SHADOWED.encode()})
     assert "types  /box/types.py" in shown.stdout, shown.stderr
     shown = ways.compare(("-c", SHADOWED), files)
-    # a CPython 3.13 itself needs linecache for -c
+    # CPython 3.13 itself needs linecache for -c
     assert "types  /box/types.py" in shown.stdout or "'linecache' has no" in shown.stderr[0], shown.stderr
 
 
@@ -116,7 +116,9 @@ FROZEN = {"kind": "frozen", "at": "2026-01-01T12:00:00Z"}
 
 @pytest.mark.parametrize("time", ["real", FROZEN, "virtual"], ids=["real", "frozen", "virtual"])
 def test_modules_are_found_whatever_the_clock_says(time: Any, warm_sandbox: MakeSandbox) -> None:
-    """A zygote has looked into folders that are others in its copies, at the same time by their clock."""
+    """The zygote has cached the contents of folders that are different in its copies, with the same time by their
+    clock.
+    """
     box = warm_sandbox(time=time, environment={"variables": {"PYTHONPATH": "/box:/box/lib:lib"}}, preload=["json"])
     for name in ("one", "two"):
         files = {f"{name}.py": "", f"lib/{name}_inner.py": ""}

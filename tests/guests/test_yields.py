@@ -1,4 +1,4 @@
-"""A wait for a condition variable first lets other threads go on: a spurious wake-up, as POSIX allows."""
+"""A wait for a condition variable first lets other threads run: a spurious wake-up, as POSIX allows."""
 
 import pytest
 

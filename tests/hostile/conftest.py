@@ -1,8 +1,8 @@
 """Real boxes with hostile code in them, and a look at the controller before and after.
 
-Every test here passes through `_unharmed`: when it ends, this process has no child, descriptor or
-thread that it did not have before; at the end of each file a new box works. Those that ask for `outside` also have a
-folder, a port and a socket of the host's that nobody may have touched.
+Every test here passes through `_unharmed`: when it ends, this process has no child, descriptor or thread that it did
+not have before. At the end of each file a new box works. Tests with the fixture `outside` also have a folder and a port
+of the host that nobody may have touched.
 
     pytest tests/hostile --layers=off    with the seal alone: none of the outer layers
     pytest tests/hostile --heavy         the longest forms of some attacks, too
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # The options are unknown where tests are collected from further above: layers are on then.
+    # When tests are collected from a folder further up, these options are unknown. Layers are on then.
     if not config.getoption("--heavy", False):
         items[:] = [item for item in items if item.get_closest_marker("heavy") is None]
     if config.getoption("--layers", "on") == "off":
@@ -61,7 +61,7 @@ def without_layers(request: pytest.FixtureRequest) -> bool:
 def _layers(without_layers: bool, request: pytest.FixtureRequest) -> Iterator[None]:
     """With --layers=off no box of this process, or of a Python that it starts, has an outer layer.
 
-    A worker says so itself, for the table.
+    A worker of pytest-xdist reports its own layers for the table.
     """
     if without_layers:
         layers.USED.clear()
@@ -73,7 +73,7 @@ def _layers(without_layers: bool, request: pytest.FixtureRequest) -> Iterator[No
 
 
 def descriptors() -> dict[int, str]:
-    """This process's open descriptors and what they are."""
+    """This process's open descriptors, each with the target of its /proc link."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -82,14 +82,14 @@ def descriptors() -> dict[int, str]:
 
 
 def descriptors_of_libraries() -> dict[int, str]:
-    """Those that this process keeps open for all boxes, of files that never change: a bounded number."""
+    """Descriptors of library files that this process keeps open for all boxes. Their number is bounded."""
     kept = set(library._contents._fds.values())
     assert len(kept) <= library.CACHE_FILES
     return {fd: what for fd, what in descriptors().items() if fd in kept}
 
 
 def children() -> list[int]:
-    """Processes whose parent this one is, zombies included."""
+    """The process ids of this process's children, zombies included."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -101,7 +101,7 @@ def children() -> list[int]:
 
 
 def guests() -> list[int]:
-    """Those children that are interpreters: a box may have an init beside it."""
+    """The children that are interpreters: a box may also have an init."""
     found = []
     for pid in children():
         with contextlib.suppress(OSError):
@@ -111,12 +111,12 @@ def guests() -> list[int]:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """The resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def symbols() -> dict[str, int]:
-    """The offsets of what is named in the compiled stub, from its ELF symbol table."""
+    """The symbols of the compiled stub and their offsets, from its ELF symbol table."""
     image = Path(guest_program("_stub.so")).read_bytes()
 
     def number(at: int, size: int) -> int:
@@ -160,12 +160,12 @@ class Hostile:
         self.files = {path.name: path.read_text() for path in GUEST.glob("*.py")}
 
     def run(self, code: str, *, files: dict[str, Any] | None = None, **options: Any) -> proxybox.Result:
-        """The Result of `code`, which can import what stands in guest/."""
+        """The Result of `code`, which can import the modules of guest/."""
         options.setdefault("timeout", 200)
         return proxybox.run(code, files={**self.files, **(files or {})}, **options)
 
     def ok(self, code: str, **options: Any) -> str:
-        """What `code` printed; it must have ended well."""
+        """What `code` printed. Asserts that it ended well."""
         result = self.run(code, **options)
         assert result.ok, f"{result.summary()}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
         return result.stdout
@@ -177,14 +177,14 @@ def hostile() -> Hostile:
 
 
 class GuestObserver(threading.Thread):
-    """Looks at the guests of this process from outside, again and again, while its context lasts."""
+    """Observes the guests of this process repeatedly, from outside, until its context ends."""
 
     def __init__(self, hostile: Hostile) -> None:
         super().__init__()
         self.most_guests, self._guests, self._over = 0, hostile.guests, threading.Event()
 
     def look(self, pid: int) -> None:
-        """At a guest. OSError is that it has ended meanwhile."""
+        """Observes one guest. An OSError means that the guest has ended."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -206,7 +206,7 @@ class GuestObserver(threading.Thread):
 
 @pytest.fixture
 def sandbox() -> Iterator[Callable[..., proxybox.Sandbox]]:
-    """Makes sandboxes; what has come of them is gone at the end: boxes, sessions, their copies, zygotes."""
+    """Makes sandboxes. At the end their boxes, sessions, copies and zygotes are closed."""
     with contextlib.ExitStack() as closing:
         closing.callback(reaper.settle)
         closing.callback(zygotepool.close)
@@ -231,7 +231,7 @@ def warm(sandbox: Callable[..., proxybox.Sandbox]) -> Callable[..., proxybox.San
 
 
 class Outside:
-    """What hostile code would touch if it came out: see guest/outside.py. It can be reached by any user of the host."""
+    """What hostile code would touch if it got out of its box (guest/outside.py). Any user of the host can reach it."""
 
     def __init__(self, folder: Path, listener: socket.socket) -> None:
         self.folder = folder
@@ -239,9 +239,9 @@ class Outside:
         (folder / "file").write_text("untouched")
         (folder / "file").chmod(0o666)
         self._before = self._state()
-        #: A statement for the guest: the call numbers of which the kernel said yes.
+        #: A statement for the guest. Its value: the numbers of the calls that the kernel did not refuse.
         self.reach = f"__import__('outside').reach({str(folder)!r}, {listener.getsockname()[1]})"
-        #: The same by Python's own functions: what they were refused with.
+        #: The same with Python's own functions. Its value: the names of the ways that succeeded.
         self.python = f"__import__('outside').python({str(folder)!r}, {listener.getsockname()[1]})"
 
     def _state(self) -> list[object]:
@@ -249,7 +249,7 @@ class Outside:
         return [(path.name, each.st_mode, each.st_uid, each.st_nlink, each.st_mtime_ns) for path, each in status]
 
     def is_untouched(self) -> bool:
-        """Whether files and names are as they were, and nobody has called."""
+        """Whether the files and names are unchanged, and nobody has connected to the port."""
         with contextlib.suppress(BlockingIOError):
             self.listener.accept()[0].close()
             return False
@@ -258,7 +258,7 @@ class Outside:
 
 @pytest.fixture
 def outside() -> Iterator[Outside]:
-    # Not in pytest's own folder, which is closed to the user that a guest runs as when root starts it.
+    # Not in pytest's own folder: when root starts a guest, the guest's user cannot enter that one.
     folder = Path(tempfile.mkdtemp(prefix="outside-"))
     folder.chmod(0o777)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -271,7 +271,7 @@ def outside() -> Iterator[Outside]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm(_layers: None) -> None:
-    """The first box of a process fills caches and starts the watchdog's thread, and that which closes warm boxes."""
+    """Runs a first box, which fills caches and starts the threads of the watchdog and of the reaper."""
     proxybox.run("print('warm')", check=True)
     reaper.reaper()
 
@@ -281,7 +281,7 @@ def _unharmed(_warm: None) -> Iterator[None]:
     before = descriptors()
     threads = set(threading.enumerate())
 
-    def started() -> set[threading.Thread]:  # those that install descriptors wait some seconds for more to do
+    def started() -> set[threading.Thread]:  # threads that install descriptors wait some seconds for the next one
         return {each for each in threading.enumerate() if each.name != "proxybox-install"}
 
     affinity = os.sched_getaffinity(0)
@@ -297,13 +297,13 @@ def _unharmed(_warm: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _usable(_warm: None) -> Iterator[None]:
-    """Whatever a file of attacks has done, the next box works: within it, each test's own box shows that."""
+    """After each file of attacks the next box works. Within a file, each test's own box shows that."""
     yield
     assert proxybox.run("print(6 * 7)", check=True).stdout == "42\n"
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    """Whether the condition comes true in time: the kernel ends processes when it likes."""
+    """Whether the condition becomes true in time. The kernel may end a process later than expected."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -1,13 +1,15 @@
 """Runs a command as `docker run --read-only --cap-drop ALL --user 1000:1000 [--tmpfs /tmp]` would:
-`python tests/hostile/container.py [--nothing-writable] [--filter=docker|podman|containerd|systemd|none] [--init] COMMAND...`.
+`python tests/hostile/container.py [--nothing-writable] [--filter=docker|podman|containerd|systemd|none] [--init]
+COMMAND...`.
 
-A root folder of its own that holds the system's /usr and /etc, this interpreter and this checkout, all read-only; own mount, pid,
-net, ipc, uts and cgroup namespaces, /proc with Docker's masks; uid 1000, no capabilities; an engine's default seccomp profile
-(profiles.py), Docker's unless another one is named, or the filters of the systemd unit (systemd_unit.py). /tmp and /dev/shm are the
-only folders that can be written, no program can be executed from there, and they are read-only as well with --nothing-writable. The
-command is pid 1, unless --init puts a parent of orphans there.
+The container has a root folder with the system's /usr and /etc, this interpreter and this checkout, all read-only; its
+own mount, pid, net, ipc, uts and cgroup namespaces, /proc with Docker's masks; uid 1000, no capabilities; an engine's
+default seccomp profile (profiles.py), Docker's by default, or the filters of the systemd unit (systemd_unit.py). /tmp
+and /dev/shm are the only writable folders. No program can be executed from there. With --nothing-writable they are
+read-only, too. The command is pid 1; with --init, pid 1 is a process that reaps orphans.
 
-Root can set that up, and whoever may make user namespaces. Exit status 77: nobody may here, or this system has no systemd.
+Root can set this up, and any user who may make user namespaces. Exit status 77: this user may not, or this system has
+no systemd.
 """
 
 import ctypes
@@ -21,10 +23,10 @@ import profiles
 import systemd_unit
 
 UID = 1000
-#: Automake's word for a test that cannot run here.
+#: Automake's exit status for a test that cannot run here.
 CANNOT = 77
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-#: Covered by the new root's own tmpfs while it is built: nothing of the container comes from there.
+#: A mount point for the new root while it is built. The container needs nothing from this folder of the host.
 STAGE = "/sys"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 MASKED = ("kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "interrupts")
@@ -50,7 +52,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def bind(source: str, target: str, flags: int = 0) -> None:
-    """The same file or folder in a second place, with mount flags of its own."""
+    """Bind-mounts a file or folder in a second place, with its own mount flags."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     elif not os.path.exists(target):
@@ -61,14 +63,14 @@ def bind(source: str, target: str, flags: int = 0) -> None:
 
 
 def sources() -> list[str]:
-    """Folders of the host that make the image; a folder goes before those inside it."""
+    """The host's folders that are in the image. Each folder comes before the folders inside it."""
     wanted = {"/usr", "/etc", sys.base_prefix, sys.prefix, str(CHECKOUT)}
     wanted |= {f"/{name}" for name in ("bin", "lib", "lib64", "sbin") if not os.path.islink(f"/{name}")}
     return sorted(folder for folder in wanted if os.path.isdir(folder))
 
 
 def build(writable: bool) -> None:
-    """The container's root, on STAGE."""
+    """Builds the container's root on STAGE. writable: whether /tmp and /dev/shm are writable."""
     mount("", "/", flags=REC | PRIVATE)
     mount("root", STAGE, "tmpfs", data="mode=755")
     for name in ("bin", "lib", "lib64", "sbin"):
@@ -98,7 +100,7 @@ def build(writable: bool) -> None:
 
 
 def enter() -> None:
-    """STAGE is the root folder, read-only, and the host's is gone."""
+    """Makes STAGE the root folder, read-only, and detaches the host's."""
     os.chdir(STAGE)
     must(libc.syscall(PIVOT_ROOT, b".", b"."), "pivot_root")
     must(libc.umount2(b".", DETACH), "umount2")
@@ -107,21 +109,24 @@ def enter() -> None:
 
 
 def map_ids(uid: int, gid: int, outer: tuple[int, int]) -> None:
-    """What an own user namespace calls the caller."""
+    """Maps `uid` and `gid` of a new user namespace to the ids `outer`."""
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {outer[0]} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {outer[1]} 1")
 
 
 def become_user(by_namespace: bool) -> None:
-    """uid and gid UID, no capabilities; in a namespace of root's by a second one where the first knows no such id."""
+    """Drops all capabilities, and changes uid and gid to UID.
+
+    by_namespace: by a second user namespace, because the first one maps no such id.
+    """
     if by_namespace:
         must(libc.unshare(NEWUSER), "unshare")
         map_ids(UID, UID, (0, 0))
     for capability in range(64):
         if libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
             libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-    if not by_namespace:  # otherwise exec(2) takes what the namespace has given
+    if not by_namespace:  # otherwise execve(2) drops the capabilities in the namespace
         os.setgroups([])
         os.setresgid(UID, UID, UID)
         os.setresuid(UID, UID, UID)
@@ -129,7 +134,7 @@ def become_user(by_namespace: bool) -> None:
 
 
 def own_namespaces() -> bool:
-    """Whether a user namespace was needed for the others."""
+    """Makes the container's namespaces. Returns whether that needed a user namespace."""
     outer = os.getuid(), os.getgid()
     is_root = os.geteuid() == 0
     must(libc.unshare(NAMESPACES | (0 if is_root else NEWUSER)), "unshare")
@@ -139,7 +144,7 @@ def own_namespaces() -> bool:
 
 
 def reap_until(pid: int) -> int:
-    """The exit status of `pid`; whatever else ends here before is waited for too."""
+    """Waits for children until `pid` ends, and returns its exit status."""
     while True:
         ended, status = os.wait()
         if ended == pid:
@@ -172,7 +177,7 @@ def main(words: list[str]) -> int:
     os.environ.update(HOME="/nonexistent", PATH="/usr/local/bin:/usr/bin:/bin")
     os.environ.pop("PYTEST_DEBUG_TEMPROOT", None)  # a folder of the host (tests/conftest.py)
     os.execv(command[0], command)
-    return 1  # never: it is another program now
+    return 1  # not reached after execve(2)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A program of its own for test_callers and test_ends: something happens at every line that starts a box, one line after another, or at
-random moments. Prints each place or moment at which something was left behind, or the end was no right one.
+"""A program for test_callers and test_ends: it disturbs a box at each line of its start, one line after another, or at
+random moments. It prints each line or moment after which something was left behind, or the box had a wrong end.
 
 usage: interrupted.py start | killed | random SEED COUNT (at the least, until a quarter of them came in time)
 
-start: KeyboardInterrupt at every line. killed: kill -9 of all that the controller has started so far. random: KeyboardInterrupt from a
-timer, anywhere in a box with threads, files and output. Apart from the tests, because what is left would be theirs.
+start: KeyboardInterrupt at every line. killed: kill -9 of all processes that the controller has started so far. random:
+KeyboardInterrupt from a timer, anywhere in a box with threads, files and output. It is a process of its own, because
+anything left behind would otherwise belong to the tests.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ for each in threads: each.join()
 
 
 class AtLine:
-    """Acts at the nth line that runs of the files that start a box."""
+    """A trace function that calls `act` at the nth line that runs of the files that start a box."""
 
     def __init__(self, nth, act):
         self.left, self.act, self.place = nth, act, None
@@ -45,9 +46,11 @@ class AtLine:
         name = os.path.basename(frame.f_code.co_filename)
         if "/controller/" not in frame.f_code.co_filename or name not in ("launch.py", "watchdog.py", "box.py"):
             return None
-        if frame.f_code.co_name in ("take", "give_back"):  # only a lock, whose `with` the interpreter guards
+        # these hold only a lock, and the interpreter guards its `with`
+        if frame.f_code.co_name in ("take", "give_back"):
             return None
-        # Leaving a with block calls a trace function before __exit__; for signals the interpreter does not look there.
+        # At the end of a with block a trace function is called before __exit__. The interpreter runs no signal handlers
+        # there.
         leaving = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with Closing")
         if event == "line" and not leaving:
             self.left -= 1
@@ -93,7 +96,7 @@ def at_every_line(act, check):
         try:
             result = proxybox.run("1", timeout=100)
         except (KeyboardInterrupt, proxybox.SandboxStartError) as error:
-            result = type(error)  # its traceback would keep what it passes through
+            result = type(error)  # not the error itself: its traceback would keep objects of the start alive
         finally:
             sys.settrace(None)
         if at_line.place is None:
@@ -105,7 +108,7 @@ def at_every_line(act, check):
 
 
 def is_right_for_killed(result):
-    """It had not begun, it was killed, or it had ended before."""
+    """Whether the box did not start, was killed, or had already ended."""
     if result is proxybox.SandboxStartError:
         return True
     return isinstance(result, proxybox.Result) and (result.signal == signal.SIGKILL or result.ok)

@@ -1,10 +1,12 @@
-"""Runs a command, pytest by default, under the default seccomp profile of a container engine, as a container without capabilities gets it:
+"""Runs a command, pytest by default, under the seccomp profile that a container engine gives to a container
+without capabilities by default:
 `python tests/hostile/profiles.py docker|podman|containerd [-c COMMAND... | PYTEST ARGUMENTS...]`.
 
-The allow-lists are, for x86-64: Docker's of moby/profiles, seccomp/default.json, of November 2026; Podman's of containers/common 0.62,
-/usr/share/containers/seccomp.json; containerd's of contrib/seccomp/seccomp_default.go of August 2026. runc adds to each that calls newer
-than the newest of its list are ENOSYS. What a list has for calls of i386 and x32 is left out: calls of i386 are let through, and
-numbers of x32 are refused like others that are not on the list.
+The allow-lists are, for x86-64: Docker's of moby/profiles, seccomp/default.json, of November 2026; Podman's of
+containers/common 0.62, /usr/share/containers/seccomp.json; containerd's of contrib/seccomp/seccomp_default.go of August
+2026. With each of them, runc lets calls that are newer than the newest of the list fail with ENOSYS. The lists' entries
+for i386 and x32 are left out: calls of i386 are let through, and numbers of x32 are refused like others that are not on
+the list.
 """
 
 import ctypes
@@ -15,7 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-#: Every call of x86-64 that one of the profiles allows.
+#: Every call of x86-64 that at least one of the profiles allows.
 NUMBERS = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10,
     "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "pwrite64": 18,
@@ -66,7 +68,8 @@ NUMBERS = {
 }  # fmt: skip
 #: CLONE_NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWCGROUP.
 NAMESPACES = 0x7E020000
-#: Families that socket(2) may have: Docker's list has no AF_ALG and no AF_VSOCK. No family has a number as high as the last one.
+#: Address families that socket(2) may have: Docker's list has no AF_ALG and no AF_VSOCK. No family has as high a number
+#: as the last one here.
 FAMILIES = (*range(12), 13, 14, 15, 16, 17, 18, 21, 22, 24, *range(26, 34), 35, 36, 39, 41, 42, 43, 44, 45)
 _BY_ARGUMENTS = {"clone", "personality", "socket"}
 _NEW_NAMESPACES = {
@@ -83,7 +86,10 @@ _DOCKER = NUMBERS.keys() - _BY_ARGUMENTS - _NEW_NAMESPACES - _LSM - _OF_PODMAN
 
 
 class Profile(NamedTuple):
-    """What a profile allows. otherwise: the error of other calls. families: of socket(2), where not all are allowed."""
+    """A profile: the calls that it allows.
+
+    otherwise: the error of other calls. families: those of socket(2), where not all are allowed.
+    """
 
     names: frozenset[str]
     otherwise: int = errno.EPERM
@@ -91,13 +97,14 @@ class Profile(NamedTuple):
 
     @property
     def numbers(self) -> list[int]:
-        """The calls that it allows whatever their arguments are."""
+        """The numbers of the calls that it allows with any arguments."""
         return sorted(NUMBERS[name] for name in self.names)
 
 
 PROFILES = {
     "docker": Profile(frozenset(_DOCKER), families=FAMILIES),
-    # It lets everybody make namespaces. (Some calls are EPERM there by name, chroot for one, which are ENOSYS here.)
+    # Podman's lets everybody make namespaces. (Some calls fail there with EPERM, such as chroot; here they fail with
+    # ENOSYS.)
     "podman": Profile(frozenset(_DOCKER - _NOT_OF_PODMAN | _NEW_NAMESPACES | _OF_PODMAN), otherwise=errno.ENOSYS),
     "containerd": Profile(
         frozenset(_DOCKER - {"getxattrat", "listxattrat", "removexattrat", "setxattrat"} | _LSM),
@@ -117,13 +124,14 @@ _UNKNOWN: Instruction = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
 
 
 def program(profile: Profile) -> list[Instruction]:
-    """The filter: (code, jump if true, jump if false, operand)."""
+    """The BPF program of a profile: instructions (code, jump if true, jump if false, operand)."""
     refuse: Instruction = (_RETURN, 0, 0, _ERRNO | profile.otherwise)
     newest = profile.numbers[-1]
     text = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _X86_64), _LET, (_LOAD, 0, 0, _NUMBER)]
     text += _one_of("personality", PERSONALITIES, refuse)
     if "clone" not in profile.names:
-        clone, clone3 = NUMBERS["clone"], NUMBERS["clone3"]  # the flags of clone3 are where no filter sees them
+        # the flags of clone3 are in memory, which a filter cannot read
+        clone, clone3 = NUMBERS["clone"], NUMBERS["clone3"]
         text += [(_EQUAL, 0, 4, clone), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_ANY_OF, 0, 1, NAMESPACES), refuse, _LET]
         text += [(_EQUAL, 0, 1, clone3), _UNKNOWN]
     if profile.families:
@@ -135,7 +143,7 @@ def program(profile: Profile) -> list[Instruction]:
 
 
 def _one_of(name: str, values: Sequence[int], refuse: Instruction) -> list[Instruction]:
-    """A call is allowed where its first argument is one of some values."""
+    """The instructions that allow a call when its first argument is one of `values`."""
     size = len(values)
     text = [(_EQUAL, 0, size + 3, NUMBERS[name]), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
     text += [(_EQUAL, size - index, 0, value) for index, value in enumerate(values)]
@@ -143,7 +151,7 @@ def _one_of(name: str, values: Sequence[int], refuse: Instruction) -> list[Instr
 
 
 def ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Neighbouring numbers as (first, last)."""
+    """The ranges (first, last) of consecutive numbers."""
     first = last = numbers[0]
     for number in numbers[1:]:
         if number != last + 1:
@@ -154,7 +162,7 @@ def ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def install(name: str) -> None:
-    """Puts a profile on this process and all that it starts, for good. Raises OSError."""
+    """Installs a profile for this process and all processes that it starts. It cannot be removed. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program(PROFILES[name]))
     buffer = ctypes.create_string_buffer(code, len(code))

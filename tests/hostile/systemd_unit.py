@@ -1,8 +1,9 @@
 """Runs a command under the system call filters of deploy/proxybox.service:
 `python tests/hostile/systemd_unit.py [--unit FILE] COMMAND...`.
 
-The lines are read from the unit file, and systemd's own code makes the filters of them: its private library is what systemd itself
-calls for a service (src/core/exec-invoke.c). Exit status 77: this system has no such library, or another one.
+The lines are read from the unit file, and systemd's own code makes the filters from them: systemd calls the same
+private library for a service (src/core/exec-invoke.c). Exit status 77: this system has no such library, or one with
+other functions.
 """
 
 import ctypes
@@ -13,15 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 UNIT = Path(__file__).resolve().parent.parent.parent / "deploy" / "proxybox.service"
-#: Automake's word for a test that cannot run here.
+#: Automake's exit status for a test that cannot run here.
 CANNOT = 77
 _LIBRARIES = ("/usr/lib/x86_64-linux-gnu/systemd", "/usr/lib/systemd", "/usr/lib64/systemd")
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 _PERMISSIVE_ALLOW_LIST = 2 | 8  # SeccompParseFlags
-_DEFAULT = -1  # a call is answered by the filter's own action
-#: Lines that keep a set of calls away, by its name.
+_DEFAULT = -1  # no errno of its own: the filter's action for the call
+#: Settings that refuse a set of calls, and the names of the sets.
 _SETS = {"ProtectClock": "@clock", "ProtectKernelModules": "@module", "PrivateDevices": "@raw-io"}
-#: Lines that are one function of systemd's each.
+#: Settings for each of which systemd has one function.
 _FUNCTIONS: dict[str, tuple[str, tuple[int, ...]]] = {
     "LockPersonality": ("seccomp_lock_personality", (0,)),
     "MemoryDenyWriteExecute": ("seccomp_memory_deny_write_execute", ()),
@@ -35,7 +36,7 @@ _FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 
 
 def lines(unit: Path) -> dict[str, str]:
-    """The lines of [Service], by name; of lines with one name, the values behind each other."""
+    """The settings of [Service] by name. Values of the same name are joined with a space."""
     found: dict[str, str] = {}
     section = ""
     for line in map(str.strip, unit.read_text().splitlines()):
@@ -48,7 +49,9 @@ def lines(unit: Path) -> dict[str, str]:
 
 
 class Systemd:
-    """The functions of libsystemd-shared that make filters. Raises OSError or AttributeError where they are not there."""
+    """The functions of libsystemd-shared that make filters. Raises OSError or AttributeError where they do not
+    exist.
+    """
 
     def __init__(self) -> None:
         found = [file for folder in _LIBRARIES for file in sorted(Path(folder).glob("libsystemd-shared-*.so"))]
@@ -64,12 +67,12 @@ class Systemd:
         return getattr(self.library, name)
 
     def must(self, name: str, *arguments: object) -> None:
-        """Calls a function that returns a negative errno when it fails."""
+        """Calls a function that returns a negative errno on failure. Raises OSError then."""
         if (result := self.function(name)(*arguments)) < 0:
             raise OSError(-result, f"{name}: {os.strerror(-result)}")
 
     def refuse_set(self, name: str) -> None:
-        """The calls of a set fail with EPERM."""
+        """Makes the calls of a set fail with EPERM."""
         found = ctypes.c_void_p(self.function("syscall_filter_set_find")(name.encode()))
         self.must(
             "seccomp_load_syscall_filter_set",
@@ -80,14 +83,16 @@ class Systemd:
         )
 
     def families(self, words: str) -> None:
-        """RestrictAddressFamilies=."""
+        """Applies RestrictAddressFamilies=."""
         allowed = ctypes.c_void_p(self.function("_set_new")(None))
         for word in words.split():
             self.must("set_put", allowed, ctypes.c_void_p(_FAMILIES[word]))
         self.must("seccomp_restrict_address_families", allowed, True)
 
     def calls(self, words: str, error: str) -> None:
-        """SystemCallFilter= with SystemCallErrorNumber=; without the latter, a call that is not on the list ends the process."""
+        """Applies SystemCallFilter= and SystemCallErrorNumber=. Without the latter, a call that is not on the list ends
+        the process.
+        """
         allowed = ctypes.c_void_p(self.function("_hashmap_new")(None))
         for word in ["@default", *words.split()]:
             self.must(
@@ -100,7 +105,7 @@ class Systemd:
 
 
 def steps(unit: dict[str, str], systemd: Systemd) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The lines of a unit that make filters, in systemd's order, each with what puts its filter on."""
+    """The settings of a unit that make filters, in systemd's order, each with the function that installs its filter."""
     on = {name for name, value in unit.items() if value in ("yes", "true", "on", "1")}
     if "RestrictAddressFamilies" in unit:
         yield "RestrictAddressFamilies", lambda: systemd.families(unit["RestrictAddressFamilies"])
@@ -117,7 +122,7 @@ def steps(unit: dict[str, str], systemd: Systemd) -> Iterator[tuple[str, Callabl
 
 
 def lacking() -> str:
-    """Why the filters cannot be made here; empty where they can."""
+    """Why the filters cannot be made here; empty where they can be made."""
     try:
         Systemd()
     except (OSError, AttributeError) as error:
@@ -126,7 +131,7 @@ def lacking() -> str:
 
 
 def install(unit: Path = UNIT) -> list[str]:
-    """Puts the filters on this process and all that it starts, for good; returns the names of the lines. Raises OSError."""
+    """Installs the filters for this process and all that it starts, and returns the settings' names. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(38, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "no_new_privs")
@@ -143,7 +148,7 @@ def main(words: list[str]) -> int:
         return CANNOT
     install(unit)
     os.execv(command[0], command)
-    return 1  # never: it is another program now
+    return 1  # not reached after execve(2)
 
 
 if __name__ == "__main__":

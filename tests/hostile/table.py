@@ -1,11 +1,12 @@
-"""Runs tests/hostile four times (layers on and off, as root and as another user) and prints one table: attack by
-attack, what came of it. `make hostile` calls this.
+"""Runs tests/hostile with layers on and off, as root and as another user, and prints one table of attacks and outcomes.
+
+`make hostile` runs this.
 
     python tests/hostile/table.py [--json] [-k WORDS] [-n WORKERS] [--no-heavy]
 
-Started by another user than root there are two runs, as that user. For the other user root copies the tree into a
-folder that everybody can read and gives it a .venv of its own by tools/setup. Exit status: 0 when every attack was held
-or skipped for a reason that the host causes, 1 otherwise, also when a run could not be made.
+Started by a user other than root, it makes two runs, as that user. For the other user root copies the tree into a
+folder that everybody can read, and tools/setup makes a .venv there. Exit status: 0 when every attack was held or was
+skipped for a reason of the host, 1 otherwise, also when a run failed.
 """
 
 import argparse
@@ -25,9 +26,9 @@ from typing import Any, TextIO
 from proxybox.terminal.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Not 65534: a user namespace shows root as that one, so that no box starts there (inspection.py).
+#: Not 65534: a user namespace shows unmapped ids such as root's as that one, so no box starts there (inspection.py).
 OTHER_USER = 60001
-#: Seconds that one run, or the setting up of a copy, may take.
+#: The time limit of one run, or of setting up a copy, in seconds.
 LONGEST = 3600
 
 
@@ -35,8 +36,9 @@ LONGEST = 3600
 
 
 class Outcomes:
-    """A pytest plugin. One line for each test: its id, "passed", "failed" or "skipped", why, and the seconds it
-    took."""
+    """A pytest plugin that writes one line for each test: its id, "passed", "failed" or "skipped", why, and its
+    seconds.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -63,7 +65,7 @@ class Outcomes:
             self._write({"test": report.nodeid, "outcome": "failed", "why": str(report.longrepr)[-2000:], "seconds": 0})
 
     def pytest_testnodedown(self, node: Any) -> None:
-        """With workers, theirs are the boxes (conftest.py)."""
+        """With pytest-xdist the boxes run in the workers, which report the layers (conftest.py)."""
         self._stood |= getattr(node, "workeroutput", {}).get("stood", {})
 
     def pytest_sessionfinish(self) -> None:
@@ -71,12 +73,12 @@ class Outcomes:
 
         stood = self._stood or what_stood()
         self._write({"stood": stood, "outer": sorted(stood.keys() & set(LAYERS))})
-        for record in self._seen.values():  # begun, and not ended
+        for record in self._seen.values():  # begun, but not ended
             self._write({**record, "outcome": "failed"})
 
 
 def what_stood() -> dict[str, str]:
-    """The layers around a box of this process, by name, as its Result tells them."""
+    """The layers around a box of this process, by name, from its Result."""
     import proxybox
     from proxybox.controller.seal.layers import is_missing
 
@@ -84,11 +86,11 @@ def what_stood() -> dict[str, str]:
 
 
 def run_here(path: str, arguments: list[str]) -> int:
-    """What a run's own process does."""
+    """Runs the suite in this process, and writes outcomes to `path`. Returns pytest's exit status."""
     import pytest
 
-    os.environ["PROXYBOX_FULL"] = "1"  # each attack in all ways: tests/sweeps.py
-    sys.path.pop(0)  # this folder: its modules are tests' own
+    os.environ["PROXYBOX_FULL"] = "1"  # each attack in all its forms: tests/sweeps.py
+    sys.path.pop(0)  # removes this folder, whose modules are the tests' own
     with open(path, "w", encoding="utf-8") as file:
         return int(
             pytest.main(["tests/hostile", "-q", "--tb=short", "--no-header", *arguments], plugins=[Outcomes(file)])
@@ -99,12 +101,12 @@ def run_here(path: str, arguments: list[str]) -> int:
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Prints progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def watched(command: list[str], **options: Any) -> str:
-    """Runs a command with its output as progress; why it has failed, or nothing."""
+    """Runs a command with its output on standard error. Returns why it failed, or an empty string."""
     with subprocess.Popen(command, stdout=sys.stderr, start_new_session=True, **options) as process:
         try:
             status = process.wait(LONGEST)
@@ -117,7 +119,9 @@ def watched(command: list[str], **options: Any) -> str:
 
 
 def one_run(tree: Path, who: str, layers: str, arguments: list[str], **options: Any) -> dict[str, Any]:
-    """One run of the suite in a tree: its outcomes by test, the layers that stood, and what went wrong in the whole."""
+    """Runs the suite once in a tree. Returns the outcomes by test, the layers of its boxes, and why the run failed, if
+    it did.
+    """
     say(f"\n== as {who}, layers {layers}")
     started, path = time.monotonic(), tree / ".pytest_cache" / f"outcomes-{who}-{layers}"
     path.parent.mkdir(exist_ok=True)
@@ -137,7 +141,7 @@ def one_run(tree: Path, who: str, layers: str, arguments: list[str], **options: 
     records = [json.loads(line) for line in lines]
     outcomes = {record["test"]: record for record in records if "test" in record}
     around = next((record for record in records if "stood" in record), None)
-    if around is None or not outcomes:  # a status of 1 alone is what failed tests have
+    if around is None or not outcomes:  # status 1 alone means that tests failed
         failed = failed or "no outcomes"
     elif failed == "exit status 1":
         failed = ""
@@ -150,7 +154,7 @@ def one_run(tree: Path, who: str, layers: str, arguments: list[str], **options: 
 
 
 def is_open_to_all(path: Path) -> bool:
-    """Whether another user can come to a program and run it."""
+    """Whether another user can reach a program and run it."""
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
@@ -166,7 +170,7 @@ def python_for_all() -> str:
 
 
 def files_of_the_tree() -> Iterator[str]:
-    """What belongs to the checkout, or to the unpacked archive: not what was built in it."""
+    """The files of the checkout or of the unpacked archive, without those that were built in it."""
     command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if listed.returncode == 0 and listed.stdout:
@@ -190,7 +194,7 @@ def files_of_the_tree() -> Iterator[str]:
 
 
 def copy_for(uid: int, into: Path) -> tuple[Path, dict[str, Any]]:
-    """A copy of the tree with a .venv of its own, all of it the other user's, and how to start a process there."""
+    """Copies the tree for the user `uid`, with its own .venv. Returns the copy, and Popen's options for that user."""
     tree = into / "proxybox"
     for name in files_of_the_tree():
         source, target = ROOT / name, tree / name
@@ -214,7 +218,7 @@ def copy_for(uid: int, into: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def all_runs(arguments: list[str]) -> list[dict[str, Any]]:
-    """Two runs, or four when root asks."""
+    """Makes two runs, or four when root started this."""
     if os.geteuid() != 0:
         say(f"hostile: started by user {os.geteuid()}, not by root: runs as this user only")
         return [one_run(ROOT, "user", layers, arguments) for layers in ("on", "off")]
@@ -229,14 +233,14 @@ def all_runs(arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def attack_of(test: str) -> str:
-    """A test's id in words: its file, then its name; without its parameters."""
+    """The name of an attack: the file and the name of a test's id, in words, without parameters."""
     file, _, name = test.partition("::")
     words = [re.sub(r"^test_|\.py$", "", part).replace("_", " ") for part in (Path(file).name, name.partition("[")[0])]
     return ": ".join(filter(None, words))
 
 
 def by_attack(runs: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]]]:
-    """For each attack the records of each run."""
+    """The records of each attack, in one list for each run."""
     attacks: dict[str, list[list[dict[str, Any]]]] = {}
     for index, run in enumerate(runs):
         for test, record in run["outcomes"].items():
@@ -245,7 +249,7 @@ def by_attack(runs: list[dict[str, Any]]) -> dict[str, list[list[dict[str, Any]]
 
 
 class Reasons:
-    """Notes below the table: why something was skipped, each once."""
+    """The notes below the table: each reason of a skip once."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -255,7 +259,7 @@ class Reasons:
 
 
 def cell(records: list[dict[str, Any]], reasons: Reasons) -> str:
-    """What came of one attack in one run."""
+    """The outcome of one attack in one run."""
     if not records:
         return "NOT RUN"
     failed = [record for record in records if record["outcome"] == "failed"]
@@ -269,7 +273,7 @@ def cell(records: list[dict[str, Any]], reasons: Reasons) -> str:
 
 
 def print_table(runs: list[dict[str, Any]]) -> None:
-    """The table, the reasons of skips, and the runs in numbers."""
+    """Prints the table, the reasons of skips, and the totals of each run."""
     reasons = Reasons()
     heads = ["attack (how many forms)", *(f"{run['user']}, layers {run['layers']}" for run in runs)]
     rows = []
@@ -296,7 +300,7 @@ def print_table(runs: list[dict[str, Any]]) -> None:
 
 
 def as_json(runs: list[dict[str, Any]]) -> str:
-    """All of it for programs."""
+    """The table and all records as JSON."""
     attacks = {
         attack: {
             f"{run['user']}, {run['layers']}": {word: sum(record["outcome"] == word for record in records) for word in ("passed", "failed", "skipped")}
@@ -309,7 +313,7 @@ def as_json(runs: list[dict[str, Any]]) -> str:
 
 
 def is_good(runs: list[dict[str, Any]]) -> bool:
-    """Whether nothing came out and nothing is left unknown: every run ended, and had the same tests."""
+    """Whether nothing escaped and nothing is unknown: every run ended, and all had the same tests."""
     outcomes = [record["outcome"] for run in runs for record in run["outcomes"].values()]
     same = len({frozenset(run["outcomes"]) for run in runs}) == 1
     return same and bool(outcomes) and "failed" not in outcomes and not any(run["failed"] for run in runs)

@@ -1,4 +1,4 @@
-"""What attacks a terminal, and the ways by which a box's text comes to one at the prompt.
+"""Texts that attack a terminal, and the ways by which a box's text reaches the terminal at the prompt.
 
 python tests/hostile/terminals.py       prints the table: sequences, the ways in, and what reached the terminal
 """
@@ -61,7 +61,7 @@ Way = Callable[[Shell, str], None]
 
 
 def code(text: str) -> Way:
-    """Runs a program in which S is the sequence."""
+    """A way that runs a program in which S is the sequence."""
 
     def run(shell: Shell, sequence: str) -> None:
         shell.take(f"S = {sequence!r}")
@@ -71,7 +71,7 @@ def code(text: str) -> Way:
 
 
 def put_file(shell: Shell, sequence: str) -> None:
-    """A file whose name and content it is."""
+    """Makes a file whose name and content are the sequence."""
     shell.take(f"S = {sequence!r}.replace(chr(0), '').replace('/', '')")
     shell.take("import os\nos.makedirs('d', exist_ok=True)\nopen('d/a' + S, 'w', errors='surrogatepass').write(S)")
 
@@ -98,7 +98,7 @@ def looked_at(shell: Shell, sequence: str) -> None:
 
 
 def asked(shell: Shell, sequence: str) -> None:
-    """What it asks with is given back as it is shown."""
+    """Asks for input with the sequence as the prompt."""
     shell.take(f"S = {sequence!r}")
     shell.take("try: input(S)\nexcept UnicodeError: print('cannot be asked')")
 
@@ -135,13 +135,13 @@ WAYS: dict[str, Way] = {
 
 
 class Recorder(io.StringIO):
-    """Stands for the terminal."""
+    """Stands in for the terminal."""
 
     encoding = "utf-8"  # type: ignore[assignment]
 
 
 class Asked:
-    """Types nothing; what it is asked with is put on the terminal as the real one would."""
+    """Answers without typing. It writes the prompt to the terminal as the real prompter does."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -171,12 +171,12 @@ def shells() -> Iterator[Callable[[], tuple[Shell, Recorder]]]:
 
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
-#: What holds letters of scripts, and pictures, together.
+#: Characters that join letters of scripts, and pictures.
 _JOINERS = "\u200c\u200d"
 
 
 def active(text: str) -> str:
-    """What a terminal might act on: characters that are neither printed nor ends of lines."""
+    """The characters of a text on which a terminal might act: neither printed nor ends of lines."""
     return "".join(
         char for char in text if (not char.isprintable() and char not in "\n\t" + _JOINERS)
         or (unicodedata.category(char) in ("Cf", "Cs") and char not in _JOINERS)
@@ -184,7 +184,7 @@ def active(text: str) -> str:
 
 
 def table() -> None:
-    """Prints what reached the terminal: the text in the place of the sequence, and by which way anything else."""
+    """Prints, for each sequence, the text that the terminal got, and each way by which active characters reached it."""
     leaks: dict[str, list[str]] = {name: [] for name in SEQUENCES}
     shown: dict[str, str] = {}
     with shells() as make:

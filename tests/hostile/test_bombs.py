@@ -1,4 +1,6 @@
-"""Bombs and floods: memory, descriptors, output, recursion, time. Each costs its own box, and no more than the policy says."""
+"""Bombs and floods: memory, descriptors, output, recursion, time. Each harms only its own box, within the policy's
+limits.
+"""
 
 import pytest
 
@@ -25,7 +27,7 @@ def test_memory(hostile, code):
     before = hostile.resident()
     result = hostile.run(code, limits={"memory": "128M", "cpu_time": 10})
     assert result.status in ("memory_limit", "error"), result.summary()
-    if result.status == "error":  # a raw call that was refused, told by the guest's own code
+    if result.status == "error":  # a raw call that was refused; the guest's own code raises the error
         assert result.error.type in ("OSError", "OverflowError"), result.stderr
     assert (result.usage.memory or 0) < 400 << 20
     assert hostile.resident() - before < 64 << 20
@@ -122,7 +124,7 @@ def test_crashes(hostile, code, signals):
 
 
 def test_descriptors(hostile):
-    """10,000 of them, of every kind: the policy's limit is EMFILE."""
+    """Opens 10,000 descriptors of every kind: at the policy's limit the calls fail with EMFILE."""
     out = hostile.ok("""
 import os, select, socket
 made = {}
@@ -156,7 +158,9 @@ print(max(held), os.read(held[-1], 1))
 
 
 def test_numbers_that_are_no_descriptors(hostile):
-    """Those of the box's own pipe are others to the guest; huge and negative ones are EBADF, as in 32 bits."""
+    """The numbers of the box's own pipe are not descriptors for the guest. Huge and negative ones are EBADF, as 32-bit
+    numbers.
+    """
     out = hostile.ok("""
 import raw, os
 page = raw.code(bytes(4096))
@@ -202,7 +206,7 @@ def test_output_of_both_streams_by_turns(hostile):
 
 
 def test_the_disk(hostile):
-    """Bytes, files, names and links, in memory and in the overlay."""
+    """Fills memory and the overlay with bytes, files, names and links: the limits hold."""
     for code in (
         "f = open('/tmp/x', 'wb')\nwhile True: f.write(bytes(1 << 20))",
         "f = open('x', 'wb')\nwhile True: f.write(bytes(1 << 20))",
@@ -343,7 +347,7 @@ def test_the_limit_of_calls(hostile):
 
 
 def test_many_bombs_at_once(hostile):
-    """And a neighbour that does its work meanwhile."""
+    """A neighbour does its work while the bombs run."""
     import concurrent.futures as futures
 
     bombs = [

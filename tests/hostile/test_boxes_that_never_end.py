@@ -1,6 +1,6 @@
-"""Boxes that would never end: guests that say they have gone, or wait for somebody, and go on natively.
+"""Boxes that would never end: guests that report their exit, or wait for input, and then go on natively.
 
-By each driver: the calling thread's, a pool's, an event loop's engine's.
+Each driver serves them: the calling thread's, a pool's, a pool process's, and an event loop's engine.
 """
 
 import os
@@ -15,7 +15,7 @@ import proxybox
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.process.watch import Watch
 
-#: The only thread says that it exits, and waits in the kernel, or computes, for ever.
+#: The only thread reports its exit, and then waits in the kernel, or computes, for ever.
 GONE_AND_WAITING = "import raw; raw.exchange(raw.put(raw.frame(60, (7,))), raw.SLEEP)"
 GONE_AND_COMPUTING = """
 import raw
@@ -23,7 +23,7 @@ spin = raw.function(bytes([0xEB, 0xFE]))
 raw.syscalls([raw.put(raw.frame(60, (7,)))])
 spin()
 """
-#: Each thread in turn; the last one is the main one.
+#: Each thread reports its exit; the last one is the main thread.
 ALL_GONE = """
 import raw, threading
 def work():
@@ -59,7 +59,7 @@ def loop(code, **options):
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines(_warm):
-    """They last as long as the process."""
+    """Starts the engine before the tests: it lasts as long as the process."""
     the_engine()
 
 
@@ -70,7 +70,7 @@ def way(request):
 
 @pytest.mark.parametrize("code", [GONE_AND_WAITING, GONE_AND_COMPUTING], ids=["waits", "computes"])
 def test_the_only_thread_says_that_it_exits(way, hostile, code):
-    """Its word is taken, at once: no limit has to end it."""
+    """The controller accepts the report and ends the box at once. No limit is needed."""
     result = way(code, files=hostile.files, timeout=None)
     assert (result.status, result.exit_code) == ("error", 7), result
 
@@ -111,7 +111,7 @@ def test_input_from_a_pipe_counts(way, silent):
 
 
 def test_processes_read_what_comes_as_it_comes():
-    """Nobody reads a pipe whole before its program begins."""
+    """A pipe is not read to its end before the program begins."""
     reading, writing = os.pipe()
     os.write(writing, b"first\n")
 
@@ -134,7 +134,10 @@ def test_input_from_a_socket_counts(hostile):
 
 
 def answered_late(hostile, answers, **options):
-    """The result of a program whose answer is written to the descriptor `answers` 4 seconds after it has asked."""
+    """The result of a program whose input comes late.
+
+    answers: the descriptor to which the answer is written, 4 seconds after the program has asked.
+    """
     timer = threading.Timer(4.0, os.write, [answers, b"late\n"])
 
     def seen(text):
@@ -148,7 +151,7 @@ def answered_late(hostile, answers, **options):
 
 
 def test_input_from_a_terminal_is_given_time(hostile):
-    """The answer comes when the limit is long over."""
+    """The answer comes after the time limit, and the program still gets it."""
     controller, terminal = os.openpty()
     with open(terminal, closefd=True) as file:
         result = answered_late(hostile, controller, stdin=file, timeout=3)
@@ -167,7 +170,7 @@ def test_the_policy_has_the_last_word(hostile, word, status):
 
 @pytest.mark.parametrize(("word", "stands_still"), [("auto", True), ("free", True), ("counted", False)])
 def test_a_function_may_be_counted(sandbox, word, stands_still):
-    """What a function takes is the caller's time, unless the policy says otherwise."""
+    """Time that a function for input takes is the caller's, unless the policy says otherwise."""
     session = sandbox(limits={"input_wait": word}).session()
     seen = []
 
@@ -196,7 +199,7 @@ def test_a_pipe_on_the_command_line():
 
 
 def test_the_grace_of_an_interrupted_call_holds_whatever_it_waits_for():
-    """A driver that waits for the caller's input lets wall time stand still; never what is left to an interrupted call."""
+    """While a driver waits for the caller's input, wall time stops, except the grace period of an interrupted call."""
     watch = Watch(os.getpid(), -1, deadline_ns=1000)
     watch.interrupted = "cancelled"
     assert watch.suspend() is None
@@ -204,7 +207,7 @@ def test_the_grace_of_an_interrupted_call_holds_whatever_it_waits_for():
 
 
 def test_a_stopped_call_that_reads_on_is_ended(sandbox):
-    """It swallows the interrupt and asks the terminal again, where nobody answers."""
+    """The program catches the interrupt and reads the terminal again, where nobody answers."""
     controller, terminal = os.openpty()
     session = sandbox(session={"grace": 0.2}, limits={"wall_time": None}).session()
     code = "while True:\n    try: input()\n    except KeyboardInterrupt: pass"

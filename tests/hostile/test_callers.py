@@ -1,4 +1,6 @@
-"""Trouble on the caller's side, or from outside, while a guest runs: it always ends, and nothing is left."""
+"""Trouble on the caller's side, or from outside, while a guest runs: the guest always ends, and nothing is left
+behind.
+"""
 
 import contextlib
 import fcntl
@@ -67,7 +69,7 @@ def test_an_audit_that_raises():
 
 @pytest.mark.parametrize("code", [SPIN, SLEEP, "import os\nprint('ready', flush=True)\nwhile True: os.getppid()"])
 def test_ctrl_c_in_the_caller(hostile, code):
-    """SIGINT to the controller while the guest computes, waits, and calls."""
+    """SIGINT to the controller while the guest computes, waits, or makes calls."""
 
     def interrupt(text):
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -82,7 +84,7 @@ def test_ctrl_c_in_the_caller(hostile, code):
 
 @pytest.mark.timeout(900)
 def test_ctrl_c_at_any_line_of_a_start(tmp_path):
-    """Wherever it comes, no descriptor, process or temporary file is left."""
+    """A KeyboardInterrupt at any line leaves no descriptor, process or temporary file behind."""
     program = Path(__file__).with_name("interrupted.py")
     alone = {**os.environ, "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
@@ -99,19 +101,21 @@ def test_a_guest_killed_from_outside(hostile, number):
     result = hostile.run(SPIN, on_stdout=kill, limits={"cpu_time": 0.5})
     if number == signal.SIGKILL:
         assert (result.status, result.signal) == ("crashed", 9), result
-    else:  # the guest's own handlers see it, or it dies
+    else:  # the guest's own handlers run, or it dies
         assert result.status in ("crashed", "time_limit", "error"), result
     assert result.stdout == "ready\n"
 
 
 def test_a_guest_stopped_from_outside(hostile):
-    """SIGSTOP: the wall clock runs on."""
+    """A guest stopped by SIGSTOP still reaches its limit of wall time."""
     result = hostile.run(SPIN, on_stdout=lambda _: os.kill(hostile.guests()[0], signal.SIGSTOP), timeout=1)
     assert result.status == "time_limit", result
 
 
 def test_the_thread_that_started_a_box_ends_early(hostile):
-    """A guest belongs to the process, not to the thread: another thread's box lives on when its maker's has gone."""
+    """A guest belongs to the process, not to a thread: another thread's box goes on after a thread that ran a box has
+    ended.
+    """
     results = []
 
     def short():
@@ -134,7 +138,7 @@ def test_the_thread_that_started_a_box_ends_early(hostile):
 
 
 def test_somebody_else_waits_for_all_children(hostile):
-    """A host program that reaps every child it finds: the Result is still a result."""
+    """A host program that reaps every child it finds: boxes still have a complete Result."""
     over = threading.Event()
 
     def reap():
@@ -198,7 +202,7 @@ proxybox.run({code!r}, on_stdout=told, timeout=100, limits={{"cpu_time": 100, "t
     ids=["spinning", "sleeping", "threads", "deaf", "in a native wait"],
 )
 def test_the_controller_is_killed(hostile, code, number, tmp_path):
-    """Its guest dies with it, whatever it does."""
+    """Its guest dies with it, whatever the guest does."""
     code = "import sys; sys.path.insert(0, '/box')\n" + code
     if "import raw" in code:
         code = code.replace(
@@ -231,7 +235,7 @@ def test_thirty_boxes_leave_nothing(hostile):
         "import raw; raw.exchange(raw.put(b'x' * 100), raw.SLEEP)",
         "open('/tmp/x', 'wb').write(bytes(1 << 22))",
     )
-    for code in programs:  # large files of the library stay open for the next box, a few of them
+    for code in programs:  # some large files of the library stay open for the next box
         hostile.run(code)
     before = hostile.descriptors(), threading.active_count(), hostile.resident()
     for code in programs * 5:
@@ -243,7 +247,7 @@ def test_thirty_boxes_leave_nothing(hostile):
 
 
 def test_a_controller_without_descriptors_to_spare(hostile):
-    """EMFILE in the controller is an error of the start, and leaves nothing open."""
+    """EMFILE in the controller makes the start fail, and nothing stays open."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -261,8 +265,11 @@ def test_a_controller_without_descriptors_to_spare(hostile):
 
 
 def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
-    """A copy of this process, made by another thread, would hold the guest's ends of the pipes: its end would not be
-    seen, and no time limit would help."""
+    """A fork of this process by another thread waits until the guest has started.
+
+    Otherwise the child would inherit the guest's ends of the pipes: the controller would not see the guest's end, and
+    no time limit would help.
+    """
     from proxybox.controller.process.watchdog import Watchdog
 
     forked, spawn, forking = [], Watchdog.spawn, []
@@ -270,14 +277,14 @@ def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
     def fork():
         child = os.fork()
         if not child:
-            time.sleep(200)  # it is killed before
+            time.sleep(200)  # it is killed earlier
             os._exit(0)
         forked.append(child)
 
     def spawn_and_fork(self, *arguments, **options):
         forking.append(threading.Thread(target=fork))
         forking[0].start()
-        forking[0].join(0.1)  # long enough for a fork that nothing holds up
+        forking[0].join(0.1)  # long enough for a fork that is not blocked
         return spawn(self, *arguments, **options)
 
     monkeypatch.setattr(Watchdog, "spawn", spawn_and_fork)
@@ -293,13 +300,13 @@ def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
 
 
 def test_nothing_of_a_box_is_inherited_by_what_the_caller_starts(hostile):
-    """Pipes, listener, pidfd: whatever is opened for a box is closed by exec(2)."""
+    """Pipes, listener and pidfd: exec(2) closes every descriptor that is opened for a box."""
     before = set(map(int, os.listdir("/proc/self/fd")))
     open_for_it = {}
 
     def look(_):
         for fd in set(map(int, os.listdir("/proc/self/fd"))) - before:
-            with contextlib.suppress(OSError):  # that of the listing itself
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 open_for_it[fd] = fcntl.fcntl(fd, fcntl.F_GETFD)
 
     hostile.run(

@@ -1,4 +1,5 @@
-"""In a box without real time there is no way to the host's but an alarm: not by vDSO, counter, wait, file or process.
+"""In a box without real time only an alarm reaches the host's clock: not the vDSO, a counter, a wait, a file or a
+process.
 
 In a box with real time the guest may read the host's clocks, and nothing else follows from that.
 """
@@ -14,7 +15,7 @@ from proxybox.policies import explain_text, preset
 
 MOMENT = 1893456000  # 2030-01-01T00:00:00Z
 
-#: Each prints (what, seconds), where a host's clock would show itself.
+#: Each prints (what, seconds), in which a host's clock would appear.
 CLOCKS = """
 import ctypes, os, raw, resource, struct, select, sys, tempfile, threading, time, uuid, datetime
 libc = ctypes.CDLL(None)
@@ -76,11 +77,14 @@ show("rdtscp", counter() / 1e9)
 
 
 def is_like_the_host(value, moment):
-    """Whether a number, or one in a text, is the host's wall, boot or monotonic time, to within an hour; to within half
-    a second on a host that has run for about as long as a box says it has: 1000 seconds, or as many as those are ticks."""
+    """Whether a number, or one in a text, is near the host's wall, boot or monotonic time.
+
+    Near means within an hour; on a host whose uptime is near the box's own 1000 seconds, or as many ticks, within half
+    a second.
+    """
     clocks = [time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)]
     if isinstance(value, str):
-        # A size of memory is no time, but is like the host's for two hours of its uptime.
+        # A size of memory is no time, but during two hours of the host's uptime it would look like one.
         lines = [line for line in value.splitlines() if not line.endswith(" kB")]
         words = " ".join(lines).replace(":", " ").split()
         return any(
@@ -122,7 +126,9 @@ def test_no_clock_tells_the_hosts_time(hostile, kind):
 
 @pytest.mark.parametrize("name", ["REAL", "VIRTUAL", "PROF"])
 def test_an_alarm_is_a_clock_of_the_hosts_and_is_said_to_be(hostile, name):
-    """While a program computes, with no clock that moves; at most once in a millisecond."""
+    """An alarm arrives at most once in a millisecond of the host's time, while no clock of the program moves. The
+    policy's description says so.
+    """
     out = hostile.ok(
         f"""
 import signal, time
@@ -142,7 +148,9 @@ print(counts == sorted(counts), counts[-1] > 1000, time.time() - before < 1)
 
 
 def test_frozen_time_stands_still(hostile):
-    """CPU clocks count clock reads there; all others show the same moment, however much is computed between."""
+    """With frozen time only CPU clocks move, by the clock calls. All others show the same time, however much the
+    program computes.
+    """
     out = hostile.ok(
         """
 import time, raw
@@ -159,7 +167,7 @@ print([pair for pair in zip(first, all_clocks()) if pair[0] != pair[1]])
 
 
 def test_computing_takes_no_time(hostile):
-    """CPU clocks tell the same whether much or little is computed: they do not measure the host."""
+    """CPU clocks show the same after much and after little computing: they do not measure the host."""
     program = """
 import gc, os, resource, time
 gc.disable()
@@ -201,7 +209,7 @@ for change in (new, folder, link, hard, moved, removed, written, cut, mode, touc
 
 
 def test_the_counter_by_other_instructions(hostile):
-    """rdpmc faults; tpause and umwait, which compare the counter with a deadline, fault or are unknown."""
+    """rdpmc faults. tpause and umwait, which compare the counter with a deadline, fault or are illegal instructions."""
     for text in ("31c9 0f33 c3", "31c0 31d2 660faef1 c3", "31c0 31d2 f20faef1 c3"):
         result = hostile.run(
             f"import raw; raw.function(bytes.fromhex('{text}'))(); print('ran')",
@@ -212,7 +220,7 @@ def test_the_counter_by_other_instructions(hostile):
 
 
 def test_the_clock_pages_are_gone(hostile):
-    """[vvar] lay beside the vDSO: what can be read there now holds no time of the host's."""
+    """Readable memory where [vvar] was, beside the vDSO, contains no time of the host."""
     import struct
 
     out = hostile.ok(
@@ -235,7 +243,7 @@ for page in range(-32, 8):
 
 
 def test_clocks_rewritten_by_the_guest_are_the_guests(hostile):
-    """The fault of rdtsc in a guest that has rewritten the handler tells it nothing but the fault."""
+    """A guest that has rewritten the handler of rdtsc's fault learns only that there was a fault."""
     result = hostile.run(
         f"""
 import raw, ctypes
@@ -251,7 +259,9 @@ print(raw.function(bytes.fromhex("b807000000 31d2 0f31 c3"))() & 0xffffffff)
 
 
 def test_waits_do_not_measure_the_host(hostile):
-    """A timed wait of any kind, in frozen time with sleeps skipped, moves no clock that can be seen."""
+    """In frozen time with skipped sleeps, timed waits move the clock at most by their own timeouts, however long they
+    take on the host.
+    """
     out = hostile.ok(
         """
 import time, threading, select
@@ -266,7 +276,7 @@ print((time.time_ns() - before[0]) / 1e9, (time.monotonic_ns() - before[1]) / 1e
 
 
 def test_two_threads_in_virtual_time_a_century_ahead(hostile):
-    """Timed waits by an absolute clock that is far from the host's neither hang nor spin."""
+    """Timed waits until a time of an absolute clock that is far from the host's neither hang nor spin."""
     out = hostile.ok(
         """
 import threading, time, queue
@@ -289,8 +299,9 @@ print("done")
 
 
 def test_where_the_kernel_has_no_time_for_programs(hostile):
-    """As on virtual machines with a clock source of their own: the vDSO makes a system call, and the box's clocks are
-    the same as ever."""
+    """As on virtual machines whose clock source the vDSO cannot read: the vDSO makes a system call, and the box's
+    clocks stay right.
+    """
     out = hostile.ok(
         f"""
 import ctypes, raw, time
@@ -319,7 +330,9 @@ import threading; threading.Event().wait(0.01)
 
 
 def test_the_offset_is_not_where_the_guest_says(hostile):
-    """The controller stores only where the stub has asked for it before the seal: not what a hostile HELLO repeats."""
+    """The controller stores the offset only where the stub has asked for it before the seal, not where a later false
+    HELLO says.
+    """
     out = hostile.ok(
         """
 import ctypes, raw
@@ -333,8 +346,11 @@ print(answers, ctypes.string_at(page, 4096) == bytes(4096))
 
 
 def test_what_lies_beside_the_moved_vdso(hostile):
-    """Pages of the kernel's data for it, some of which may not exist: a call that is to read one is EFAULT, whether or
-    not the program blocks the signal of such a fault, and no end of the guest."""
+    """Beside the vDSO are pages of the kernel's data, some of which may not exist.
+
+    A call that would read one fails with EFAULT and does not end the guest, whether or not the program blocks that
+    fault's signal.
+    """
     out = hostile.ok(
         f"""
 import ctypes, os, raw, signal
@@ -358,7 +374,9 @@ print(seen, moved - pages >= 4096, libc.write(null, ctypes.c_void_p(moved), 4096
 
 @pytest.mark.parametrize("observed", ["interceptor", "audit"])
 def test_where_calls_are_observed_there_is_no_clock_but_the_boxs(hostile, observed):
-    """Not by machine code either: an interceptor decides what the wall clock says, and an audit sees who asks."""
+    """When calls are observed, machine code has no native clock either: an interceptor may change the wall clock, and
+    an audit sees each read.
+    """
     from proxybox import Answer
 
     def noon(call):
@@ -381,7 +399,8 @@ spec = (ctypes.c_long * 2)(); libc.clock_gettime(0, spec); print(spec[0] == 4320
     assert out == f"[0, 0]\n{observed == 'interceptor'}\n"
 
 
-#: Loads fifteen vector registers, waits until a time that is past, and stores them: rdi where, rsi the call's six.
+#: Loads fifteen vector registers, waits until a time in the past, and stores the registers. rdi: where; rsi: the six
+#: words of the call.
 REGISTERS = """
 import ctypes, raw
 import os
@@ -408,7 +427,9 @@ def keeps(number, words, shift):
     "avx2" not in Path("/proc/cpuinfo").read_text().split(), reason="this CPU has no vector registers (AVX2)"
 )
 def test_a_wait_that_is_made_again_keeps_all_registers(hostile):
-    """Vector registers too, wherever the stack pointer is: the trap's frame, which holds them, is left alone."""
+    """This includes vector registers, wherever the stack pointer is: the trap's signal frame, which holds them, stays
+    unchanged.
+    """
     out = hostile.ok(
         REGISTERS
         + """

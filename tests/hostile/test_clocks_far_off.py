@@ -1,8 +1,8 @@
-"""The host's time sought by waiting: timed futexes, a thread that counts, the clock pages, under clocks 20 years off
-and 100 years ahead.
+"""Waits as a way to the host's time: timed futexes, a counting thread and the clock pages, with a box clock far from
+the host's.
 
-A wait until a moment that is past ends at once; one until a moment to come does not. Were a wait native, it would be
-the host's clock that decides which is which, and the guest could find it by halving.
+A wait until a time in the past ends at once; one until a future time does not. If a wait were native, the host's clock
+would decide which times are past, and the guest could find the host's time by bisection.
 """
 
 import datetime
@@ -21,7 +21,7 @@ YEAR = 365 * 86400
 
 
 def moments():
-    """Box clocks, in seconds since 1970: 20 years off either way, 100 years ahead."""
+    """Three times for a box's clock, in seconds since 1970: 20 years behind, 20 and 100 years ahead of the host."""
     now = int(time.time())
     return {"20 years behind": now - 20 * YEAR, "20 years ahead": now + 20 * YEAR, "100 years ahead": now + 100 * YEAR}
 
@@ -34,7 +34,8 @@ def of_kind(kind, seconds):
     return Time.scaled(10, start=at) if kind == "scaled" else getattr(Time, kind)(at)
 
 
-#: A thread waits until a moment by the wall clock; the main thread wakes it as soon as it waits. What the wait returned.
+#: A thread waits until a time of the wall clock, and the main thread wakes it as soon as it waits. Prints the result of
+#: the wait.
 WAIT = """
 import raw, struct, threading, ctypes
 def wait(seconds, operation=0x189, nanoseconds=0):
@@ -52,8 +53,10 @@ WOKEN = {0, -11}
 @pytest.mark.parametrize("kind", ["frozen", "virtual", "scaled"])
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_wait_until_a_moment_is_by_the_boxs_clock(hostile, clock, kind):
-    """Moments that are to come in the box, near the host's time and between the two: whatever the host's clock says,
-    the wait begins. Those that are past are the next test's."""
+    """A wait until a time in the box's future begins, whatever the host's clock says.
+
+    The times are near the host's time and between the two clocks. The next test has times in the past.
+    """
     box, host = CLOCKS[clock], int(time.time())
     between = [box + (host - box) * part // 4 for part in (1, 2, 3)]
     probes = [seconds for seconds in (*between, host - 3600, host + 3600, box + 40 * YEAR) if seconds > box + YEAR]
@@ -66,8 +69,7 @@ def test_a_wait_until_a_moment_is_by_the_boxs_clock(hostile, clock, kind):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_past_moment_is_past(hostile, clock):
-    """With nobody to wake it, a wait until before the box's now ends, though the host's clock has long to go to it,
-    or none."""
+    """A wait until a time in the box's past ends, though nobody wakes it and that time may be in the host's future."""
     box = CLOCKS[clock]
     out = hostile.ok(
         f"""
@@ -84,8 +86,7 @@ for operation in (0x189, 0x89):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_halving_finds_the_boxs_clock(hostile, clock):
-    """The attack itself, by poll-like waits that are woken at once: what it finds is the moment that the policy
-    says."""
+    """Bisection by waits that are woken at once finds the box's time, which the policy sets, and not the host's."""
     box = CLOCKS[clock]
     out = hostile.ok(
         f"""{WAIT}
@@ -104,7 +105,7 @@ print(low)
         timeout=200,
     )
     found = int(out)
-    # Where the waker was faster in all ten turns the search goes astray, but never to the host's time.
+    # If the waker was faster in all ten tries, the bisection goes wrong, but never to the host's time.
     assert abs(found - time.time()) > 100 * 86400
 
 
@@ -125,7 +126,7 @@ print([time.clock_gettime(number) for number in (1, 4, 6, 7)], raw.function(byte
         time=of_kind(kind, CLOCKS[clock]),
     )
     walls, others = out.splitlines()
-    # 2^32 seconds end in 2106: what has a C int for its seconds is cut, as on Linux.
+    # 2^32 seconds end in 2106: a time that is stored as a C int is cut, as on Linux.
     assert not [wall for wall in eval(walls) if not 0 <= (wall + 1 - CLOCKS[clock]) % (1 << 32) < 120], walls
     host = [time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time()]
     words = others.replace("[", " ").replace("]", " ").replace(",", " ").split()
@@ -133,7 +134,9 @@ print([time.clock_gettime(number) for number in (1, 4, 6, 7)], raw.function(byte
 
 
 def stands_in_a_file(word):
-    """Whether it is code or data of the interpreter, its libraries or the stub, that by chance looks like today's time."""
+    """Whether a word is in a file of the interpreter, its libraries or the stub, and so is near today's time only by
+    chance.
+    """
     executable = find_guest().executable
     maps = subprocess.run(
         [executable, "-c", "print(open('/proc/self/maps').read())"], capture_output=True, text=True, check=True
@@ -145,7 +148,9 @@ def stands_in_a_file(word):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_no_page_holds_the_hosts_clock(hostile, clock):
-    """All that can be read around the vDSO and the stub's clocks: no word is near the host's seconds or nanoseconds."""
+    """In all readable memory around the vDSO and the stub's clocks no word is near the host's seconds or
+    nanoseconds.
+    """
     result = hostile.run(
         """
 import ctypes, os, sys
@@ -163,8 +168,9 @@ for page in range(-64, 16): libc.write(1, ctypes.c_void_p(vdso + page * 4096), 4
 
 
 def test_a_thread_that_counts_is_not_to_be_had_without_threads(hostile):
-    """A counting loop beside the first thread is a timer, as limitations.md says; a policy of one thread has none:
-    neither Python's nor one that machine code makes."""
+    """A loop in a second thread would be a timer (limitations.md). With a limit of one thread neither Python nor
+    machine code can start it.
+    """
     out = hostile.ok(
         """
 import raw, threading
@@ -182,8 +188,10 @@ print(child(stack + 32768) < 0)
 
 
 def test_a_thread_that_counts_learns_durations_and_no_moment(hostile):
-    """What it measures of the other thread's calls is a number without a date: the same program under two clocks
-    that are 120 years apart prints nothing that tells which is the host's."""
+    """A counting thread measures how long another thread's calls take, but no date.
+
+    The same program prints the same with two box clocks that are 120 years apart.
+    """
     program = """
 import raw, threading, ctypes, time
 page = raw.code(bytes(64))

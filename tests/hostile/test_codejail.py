@@ -1,6 +1,6 @@
-"""Code of a problem that attacks the program which runs it, the answer that this program leaves, and its reader.
+"""A problem's code that attacks the program that runs it, that program's answer, and the reader of the answer.
 
-All of that is in the box with the code: what it can forge is its own result, and nothing else.
+All of them but the reader are in the box with the code, so it can forge its own result and nothing else.
 """
 
 import json
@@ -48,7 +48,7 @@ def test_the_answer_s_place_is_taken_away(trick: str) -> None:
 
 
 def test_forged_variables_are_data() -> None:
-    """They may have any names: the caller's dict gets them, as it gets those of an honest run."""
+    """Variables may have any names. They are stored in the caller's dict, like those of an honest run."""
     variables: dict = {}
     safe_exec(LEAVE.format('b\'{"__builtins__": {"open": 1}, "__class__": "x"}\''), variables)
     assert variables == {"__builtins__": {"open": 1}, "__class__": "x"}
@@ -72,7 +72,7 @@ def test_its_program_is_overwritten(attack: str) -> None:
 
 
 def test_no_other_run_is_seen() -> None:
-    """Each has a box of its own: names, files and modules of one are gone in the next."""
+    """Each run has its own box: the next one has no names, files or modules of it."""
     leave = "import sys, os\nsys.modules['seen'] = sys\nopen('tmp/seen', 'w').write('x')\nos.environ['SEEN'] = '1'"
     look = "import sys, os\nout = ['seen' in sys.modules, os.listdir('tmp'), 'SEEN' in os.environ]"
     safe_exec(leave, {})

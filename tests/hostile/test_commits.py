@@ -1,4 +1,4 @@
-"""What a guest leaves behind, written to the host on the caller's word: nothing outside the folder, nothing set-id."""
+"""Commits of a hostile guest's files to the host: nothing outside the folder is written, and no set-id bit."""
 
 import contextlib
 import errno
@@ -37,7 +37,7 @@ def run(folder, code):
 
 
 def commit(result):
-    """Whether all was written; a refusal is a ProxyboxError or an OSError, and nothing else."""
+    """Commits, and returns whether that succeeded. A refusal raises ProxyboxError or OSError, and no other error."""
     try:
         result.files.commit()
     except (ProxyboxError, OSError):
@@ -214,7 +214,7 @@ def run_in_a_loop(script, files):
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines(tmp_path_factory):
-    """The threads that an event loop leaves behind are there before any of these tests looks for new ones."""
+    """Starts the threads of an event loop that last, before these tests look for new threads."""
     script = tmp_path_factory.mktemp("first") / "main.py"
     script.write_text("")
 
@@ -231,7 +231,7 @@ EXCHANGE = (
     "import ctypes; e = ctypes.CDLL(None, use_errno=True); e.renameat2(-100, {0!r}, -100, {1!r}, 2) and "
     "(_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))"
 )
-#: What would have a commit lose a file of the host: it writes nothing with such a name.
+#: Ways to move a file of the host to a hidden name. A commit writes no hidden names, so it would lose the file.
 LOSING = {
     "renamed": "os.rename('file', '.file')",
     "renamed over a hidden file": "os.rename('file', '.env')",
@@ -266,7 +266,7 @@ def test_what_the_host_has_cannot_be_moved_to_a_hidden_name(folder, how, front_e
     assert [path.name for path in folder.rglob(".*")] == [".env"]
 
 
-#: Ways to a hidden file of the host, or to what stands in its place after a commit.
+#: Ways to a hidden file of the host, or to a file that replaces it after a commit.
 REACHING = {
     "opened": "open('.env').read()",
     "listed": "os.listdir('.git')",
@@ -294,7 +294,7 @@ REACHING = {
 
 
 def without_atime(path):
-    """What stat(2) tells of a file, but for the time when somebody has read it, as we do."""
+    """The results of stat(2), without the access time: the test itself reads the file."""
     seen = path.stat()
     return seen.st_mode, seen.st_ino, seen.st_nlink, seen.st_uid, seen.st_gid, seen.st_size, seen.st_ctime_ns
 
@@ -322,7 +322,7 @@ def test_a_hidden_file_of_the_host_is_neither_read_nor_replaced(folder, how):
     assert {path.relative_to(folder).as_posix() for path in folder.rglob(".*")} == {".env", ".git", "sub/.env"}
 
 
-#: Links to what is hidden, which somebody on the host would follow, or mount for another box.
+#: Links to hidden files, which a program of the host might follow, or a later box mount.
 LEADING = {
     "to a file": "os.symlink('.env', 'x')",
     "to a folder": "os.symlink('.git', 'x')",
@@ -371,7 +371,9 @@ def test_links_to_hidden_names_are_made_in_the_box_and_those_of_nothing_hidden_a
 
 
 def test_a_hidden_file_that_appears_meanwhile_is_not_seen(folder):
-    """The name decides, and nothing of the host: a file that comes while the box has one of that name is not met."""
+    """A hidden host file that appears while the box has a file of that name is not visible in the box: the name alone
+    decides.
+    """
     (folder / "main.py").write_text(
         f"import os\n{HELPERS}put('.env')\nos.mkdir('.git')\nprint('made', flush=True); input()\n"
         "print(open('.env').read(), os.listdir('.git'))\nos.unlink('.env'); os.rmdir('.git')\nprint(os.listdir('.'))\n"
@@ -392,7 +394,9 @@ def test_a_hidden_file_that_appears_meanwhile_is_not_seen(folder):
 @pytest.mark.cover(1)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_hidden_names_are_made_in_the_box_alone(folder, front_end):
-    """As caches do it (mypy, pytest, sphinx): folders, files that are renamed in place, links; none is committed."""
+    """The box can make hidden folders, files, renames and links, as caches do (mypy, pytest, sphinx). None is
+    committed.
+    """
     (folder / ".cache").mkdir()
     (folder / ".cache" / "hosts").write_text("secret")
     code = """
@@ -550,7 +554,9 @@ LARGE = {
 @pytest.mark.parametrize("front_end", [*FRONT_ENDS, "session"])
 @pytest.mark.parametrize("how", LARGE)
 def test_a_folder_with_more_files_than_one_call_looks_at(folder, how, front_end):
-    """What is seen of changes is bounded by what they hold, and not by the steps that were left to the last call."""
+    """A commit sees all changes in a large folder: it is bounded by the folder's size, not by the steps left to the
+    last call.
+    """
     (folder / "many").mkdir()
     for number in range(CALL // 24 + 20):
         (folder / "many" / f"f{number}").write_text(str(number))
@@ -568,7 +574,7 @@ def test_a_folder_with_more_files_than_one_call_looks_at(folder, how, front_end)
 
 
 def test_a_folder_with_links_in_the_place_of_a_link(folder):
-    """What stood behind that link is nothing of the folder's that comes."""
+    """A link may be replaced by a folder of links: the old link's target does not count as part of that folder."""
     (folder / "l").symlink_to("sub")
     (folder / "out").symlink_to("../outside")
     code = """
@@ -587,7 +593,7 @@ for name in ("l", "out"):
 
 
 def test_a_link_up_behind_a_name_by_two_commits(folder):
-    """One plants `l -> d/e/../../f`, the other turns d/e into a link."""
+    """Two commits try to make a link that leads out: one adds `l -> d/e/../../f`, the other replaces d/e by a link."""
     (folder / "d" / "e").mkdir(parents=True)
     planting = run(
         folder,
@@ -599,7 +605,7 @@ except OSError as error: print(errno.errorcode[error.errno])
     )
     assert planting.stdout == "EPERM\n"
     assert planting.files.commit() == []
-    (folder / "l").symlink_to("d/e/../../f")  # as somebody else may have left it
+    (folder / "l").symlink_to("d/e/../../f")  # as another program may have left it
     turning = run(folder, "import os; os.rmdir('d/e'); os.symlink('.', 'd/e')")
     with pytest.raises(proxybox.CommitRefused, match=r"l: this link has \.\. behind a name"):
         turning.files.commit()

@@ -1,7 +1,7 @@
-"""What a guest can make the controller keep and compute: bounded, whatever it asks for.
+"""What a guest can make the controller store and compute is bounded, whatever it requests.
 
-Each program asks for the same thing as often as it can. The measure is the growth of this process while the box
-lives, taken from a callback at the end of the program.
+Each program makes the same request as often as it can. A callback at the end of the program measures how much memory
+this process has gained while the box lives.
 """
 
 import pytest
@@ -94,7 +94,7 @@ COMPUTING = {
 
 @pytest.mark.parametrize("code", COMPUTING.values(), ids=COMPUTING.keys())
 def test_time_of_the_controller(hostile, code):
-    """A single call never takes so long that a time limit comes late, and a neighbour is served meanwhile."""
+    """No single call takes so long that a time limit comes late or a neighbour has to wait."""
     import concurrent.futures as futures
 
     with futures.ThreadPoolExecutor(2) as pool:

@@ -1,5 +1,6 @@
-"""Worlds that were made to be hard to copy, and branches that reach for their trunk. No guest runs here: what one
-could make of its world is made by the calls themselves.
+"""Worlds that are hard to copy, and branches that try to reach the world that they were copied from.
+
+No guest runs here: the tests make the calls that a guest would make.
 """
 
 import errno
@@ -28,7 +29,7 @@ def pair(side: Any, name: str, *arguments: Any) -> tuple[int, int]:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many objects each copy has looked at."""
+    """A list of the number of objects that each copy has visited."""
     counts: list[int] = []
     copied, finished = Copier.of, Copier.finish
 
@@ -50,7 +51,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def host_folder(tmp_path: Path) -> Iterator[Path]:
-    """Emptied by rm(1): pytest's own cleaning recurses, and would end a later run."""
+    """A folder of the host. rm(1) removes it: pytest's own cleaning recurses, and would make a later run fail."""
     (tmp_path / "host").mkdir()
     yield tmp_path / "host"
     subprocess.run(["rm", "-rf", "--", tmp_path / "host"], check=True)
@@ -76,7 +77,7 @@ def test_folders_nested_deeper_than_the_stack(make_side: Any, host_folder: Path,
 
 
 def test_folders_nested_below_one_that_nobody_can_reach(side: Any) -> None:
-    """Held open by its bottom alone, and found from there upwards."""
+    """Only the bottom folder is open; the copy finds the others from there upwards."""
     side.call("mkdir", b"/tmp/a", 0o755)
     side.call("chdir", b"/tmp/a")
     for _ in range(2000):
@@ -263,7 +264,7 @@ def test_what_is_removed_is_credited_once_on_each_side(make_side: Any, tmp_path:
     assert accounts(branch)[0] >= before[0]
     assert accounts(branch)[1] >= before[1]
     assert accounts(side) == before
-    if folder != b"/host/":  # there the file was one, and is gone for both, but one side never knew
+    if folder != b"/host/":  # in /host/ both sides share one file: it is removed for both, but one side does not know
         assert accounts(branch) == before
 
 
@@ -282,7 +283,7 @@ def test_a_full_branch_does_not_fill_its_trunk(make_side: Any) -> None:
 
 
 def test_a_branch_that_walks_wherever_it_can(make_side: Any, tmp_path: Path) -> None:
-    """By every name, every descriptor, every link of /proc, and upwards from there: all nodes are its own."""
+    """Every name, every descriptor, every link of /proc and every parent folder leads to the branch's own nodes."""
     (tmp_path / "sub").mkdir()
     side = make_side(folder=str(tmp_path))
     for path in (b"/tmp/a", b"/box/b"):
@@ -305,7 +306,7 @@ def test_a_branch_that_walks_wherever_it_can(make_side: Any, tmp_path: Path) -> 
 
 
 def test_a_host_folder_moved_away_by_the_other_side(make_side: Any, tmp_path: Path) -> None:
-    """As when any other process of the host does it: what is open stays open, the path is gone."""
+    """As after a move by any other process of the host, open files stay open and the path no longer exists."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "file").write_bytes(OLD)
     side = make_side(filesystem={"mounts": [{"target": "/host", "source": str(tmp_path), "mode": "rw"}]})
@@ -318,7 +319,9 @@ def test_a_host_folder_moved_away_by_the_other_side(make_side: Any, tmp_path: Pa
 
 
 def test_files_of_the_host_are_not_reached_by_a_copy_of_what_was_closed(make_side: Any, tmp_path: Path) -> None:
-    """The number of a host descriptor that was closed may be another file's by now."""
+    """After a host file is closed its descriptor number may be another file's. A copy of the file then fails with
+    EBADF.
+    """
     (tmp_path / "file").write_bytes(OLD)
     side = make_side(filesystem={"mounts": [{"target": "/host", "source": str(tmp_path), "mode": "ro"}]})
     fd = side.open(b"/host/file")

@@ -1,7 +1,7 @@
-"""Copies of a session that were not asked for, that do not come, that come twice, or that reach for their parent.
+"""Copies of a session that nobody requested, that do not start, that come twice, or that attack their parent.
 
-Hostile code makes each step of a copy by hand (guest/copies.py). Whatever it does, there is no process that the controller
-does not know, and what it knows ends with its session.
+Hostile code makes each step of a copy itself (guest/copies.py). No process exists that the controller does not know,
+and all processes that it knows end with their session.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from proxybox.controller.warm import copies
 EACH_GUEST = True
 pytestmark = pytest.mark.cover(2)
 
-#: A session's own words for a copy that could not be made.
+#: The session's errors for a copy that could not be made.
 REFUSED = (CannotCopy, proxybox.SandboxStartError)
 
 
 @pytest.fixture(params=["cold", "warm"])
 def make(request, sandbox, warm, hostile):
-    """Makes sessions that may be copied, started by themselves or from a zygote."""
+    """Makes sessions that may be copied, from a new process or from a zygote."""
 
     def session(branches=3, **options):
         maker = warm if request.param == "warm" else sandbox
-        limits = {"wall_time": 40, **options.pop("limits", {})}  # on a busy machine a start takes long, too
+        limits = {"wall_time": 40, **options.pop("limits", {})}  # on a busy machine the start is slow, too
         box = maker(session={"branches": branches, **options.pop("session", {})}, limits=limits, **options)
         made = box.session(files=hostile.files, timeout=200)
         made.exec("import raw, copies, os", check=True)
@@ -42,23 +42,23 @@ def make(request, sandbox, warm, hostile):
 
 @pytest.fixture
 def born_soon(monkeypatch):
-    """Copies that have come are not given long to say that they are born."""
+    """Shortens the time within which a new copy must report its start."""
     monkeypatch.setattr(birth, "BIRTH_LIMIT", 0.3)
 
 
 @pytest.fixture
 def soon(born_soon, monkeypatch):
-    """Nor is a copy waited for for long. Where one that does come is late, its parent is ended all the same."""
+    """Also shortens the wait for a copy to appear. If an honest copy is late, its parent is ended, too."""
     monkeypatch.setattr(birth, "FORK_LIMIT", 0.3)
 
 
 def known(*alive):
-    """The guests of these sessions, and the zygote's where there is one."""
+    """The process ids of the guests of these sessions."""
     return {each._live._live.process.pid for each in alive}
 
 
 def strangers(hostile, before, *alive):
-    """Guests that no session knows of."""
+    """The guests that belong to no session of `alive` and were not there `before`."""
     return set(hostile.guests()) - set(before) - known(*alive)
 
 
@@ -66,7 +66,7 @@ def strangers(hostile, before, *alive):
 
 
 def test_a_clone_that_nobody_granted(hostile, make):
-    """It stands at the door; nobody opens, and the call ends by its limit."""
+    """The clone waits for the controller, which does not allow it. The time limit ends the call."""
     session = make()
     before = hostile.guests()
     result = session.exec("print(copies.clone())", timeout=0.4)
@@ -95,7 +95,7 @@ print(set(found), len(found))
 
 @pytest.mark.parametrize("flags", [0x8001, 0x8011, 0x8100, 0x1200011, 0x11, 0x10008000, 0x80008000, 0x1_0000_8000])
 def test_other_kinds_of_copies(make, hostile, flags):
-    """Shared memory, other namespaces, other signals: no row of the filter."""
+    """The filter has no row for clones with shared memory, other namespaces or other signals."""
     session = make()
     result = session.exec(f"""
 print(raw.trapped_syscalls([(56, {flags}, 0, 0, 0, 0, raw.ROUTE)], {hostile.symbol("on_sigsys")}) == [raw.TRAPPED])
@@ -104,7 +104,7 @@ print(raw.trapped_syscalls([(56, {flags}, 0, 0, 0, 0, raw.ROUTE)], {hostile.symb
 
 
 def test_a_grant_of_a_thread_is_none_of_a_copy(hostile, make):
-    """The handler has granted a thread; at the door stands a copy."""
+    """The handler has granted a thread, but the notified clone would make a copy: it is refused."""
     session = make()
     before = hostile.guests()
     result = session.exec("""
@@ -149,7 +149,7 @@ print(refused)
 
 
 def test_a_session_that_may_not_be_copied(hostile, sandbox):
-    """It has no row for it, and nobody grants it."""
+    """Its filter has no row for a copy, and nobody grants one."""
     with sandbox().session(files=hostile.files) as session:
         calls = "[(56, 0x8000, 0, 0, 0, 0, raw.ROUTE), (157, 1, 9, 0, 0, 0, raw.ROUTE)]"
         result = session.exec(f"import raw; print(raw.trapped_syscalls({calls}, {hostile.symbol('on_sigsys')}))")
@@ -162,7 +162,7 @@ def test_a_session_that_may_not_be_copied(hostile, sandbox):
 
 
 def test_a_copy_made_by_hand_works(hostile, make):
-    """So the steps of guest/copies.py are the stub's."""
+    """The steps of guest/copies.py make a working copy, so they are those of the stub."""
     session = make()
     session.exec("copies.instead(copies.be_born); x = 1", check=True)
     with session.fork() as copy:
@@ -170,7 +170,7 @@ def test_a_copy_made_by_hand_works(hostile, make):
         assert (session.get("x"), copy.get("x")) == (1, 2)
 
 
-#: What the child does in the place of coming to the door.
+#: What the child does instead of its first call.
 NEVER = {
     "sleeps": "raw.exchange(raw.SLEEP)",
     "computes": "raw.function(bytes([0xEB, 0xFE]))()",
@@ -183,7 +183,7 @@ NEVER = {
 
 @pytest.mark.parametrize("what", NEVER)
 def test_a_child_that_does_not_come(hostile, make, soon, what):
-    """Its parent is ended, and it, too."""
+    """The parent is ended, and so is the child."""
     session = make()
     before = set(hostile.guests()) - known(session)
     session.exec(f"""
@@ -208,7 +208,7 @@ def test_a_parent_that_makes_no_child(hostile, make, soon):
 
 
 def test_a_parent_that_makes_two(hostile, make, soon):
-    """One grant is one clone; the second is refused, and the session goes on."""
+    """One grant allows one clone: the second is refused, and the session goes on."""
     session = make()
     before = hostile.guests()
     session.exec("""
@@ -225,7 +225,7 @@ def fork():
     return pid
 copies.replace_fork(fork)
 """)
-    # The second clone stands at the door until the driver looks there, which it does when the session has threads.
+    # The second clone waits until the driver reads the listener, which it does when the session has threads.
     try:
         copy = session.fork()
     except REFUSED:
@@ -236,7 +236,7 @@ copies.replace_fork(fork)
 
 
 def test_a_child_that_knocks_twice(hostile, make, born_soon):
-    """It stands there until its time is over; its parent goes on."""
+    """The second call waits until its time is over. The parent goes on."""
     session = make()
     session.exec("""
 def child():
@@ -258,7 +258,7 @@ def test_a_child_that_knocks_twice_before_it_is_born(hostile, make, born_soon):
 
 
 def test_a_parent_that_knocks(hostile, make):
-    """A guest that is known is no newborn."""
+    """A known guest that makes a new copy's first call is not accepted as a new copy."""
     session = make()
     result = session.exec("print(copies.knock())", timeout=0.4)
     assert (result.status, result.stdout, session.alive) == ("time_limit", "", False)
@@ -292,7 +292,9 @@ copies.instead(child)
 
 @pytest.mark.parametrize("size", [0, 1 << 63, (1 << 64) - 1])
 def test_a_child_that_says_where_a_filter_shall_go(hostile, make, size):
-    """A copy of a session has its filter: nothing is stored for it, wherever it says."""
+    """A copy already has its parent's filter. The controller stores no filter for it, whatever address the child
+    names.
+    """
     session = make()
     session.exec(f"""
 def child():
@@ -311,7 +313,9 @@ copies.instead(child)
     "said", ["raw.frame(39)", "raw.frame(39)[:20]", "bytes(1 << 15)"], ids=["call", "part", "flood"]
 )
 def test_frames_into_the_parents_channel_before_the_door(hostile, make, said):
-    """The child has its parent's pipe until it knocks; the parent may be the worse for it, as by its own code."""
+    """Until its first call the child has its parent's pipe. Frames that it writes there may harm the parent, like the
+    parent's own code.
+    """
     session = make()
     session.exec(f"""
 def child():
@@ -328,7 +332,7 @@ copies.instead(child)
 
 
 def test_answers_from_the_parents_channel_before_the_door(hostile, make, soon):
-    """The parent is answered nothing until the child has come, so a child that reads there waits in vain."""
+    """The parent gets no answer until the child has made its first call, so a child that reads there waits in vain."""
     session = make()
     session.exec("copies.instead(lambda: raw.exchange(raw.TAKE, raw.TAKE))")
     with pytest.raises(REFUSED):
@@ -347,7 +351,9 @@ for each in threads: each.join()
 
 
 def test_pipes_of_the_parents_threads(hostile, make):
-    """A channel stays with the guest when its thread has ended; in a copy the same numbers are the copy's own pipe."""
+    """A channel stays with the guest after its thread has ended. In a copy the same numbers are the copy's own
+    pipes.
+    """
     session = make()
     session.exec(THREADS, check=True)
     with session.fork() as copy, copy.fork() as second:
@@ -359,7 +365,7 @@ def test_pipes_of_the_parents_threads(hostile, make):
 
 
 def test_what_a_copy_reads_is_its_own(hostile, make):
-    """Answers to a thread of the parent's, on a channel that the copy has inherited."""
+    """A copy does not read answers to a thread of its parent, though it has inherited a channel of that number."""
     session = make()
     session.exec(THREADS, check=True)
     with session.fork() as copy:
@@ -409,7 +415,10 @@ def test_copies_while_threads_live(make):
 
 
 def test_a_thread_that_is_said_to_have_ended_makes_the_copy(hostile, make, soon):
-    """Its end was forged; the main thread asks, and that one clones. A copy has one thread, or there is none."""
+    """A frame falsely reports a thread's end. The main thread requests a copy, and the other thread clones.
+
+    The copy has one thread, or there is no copy.
+    """
     session = make()
     before = hostile.guests()
     session.exec("""
@@ -452,7 +461,7 @@ def test_the_calls_of_a_session_are_counted_in_its_copies(make):
 
 
 def test_a_copy_is_as_sealed_as_its_parent(hostile, make):
-    """By the kernel's word, and by trying."""
+    """The kernel's status of each copy is its parent's, and every call that could weaken the seal traps."""
     session = make()
     with session.fork() as copy, copy.fork() as second:
         facts = [facts_of(pid) for each in (session, copy, second) for pid in known(each)]
@@ -525,7 +534,7 @@ def test_killed_at_each_moment(hostile, make, monkeypatch, soon, module, name, b
     if victim == "parent":
         assert not session.alive
     if copy is not None:
-        copy.exec("x = 1")  # whatever came of it
+        copy.exec("x = 1")  # whatever the outcome
         copy.close()
     session.close()
     proxybox.controller.process.reaper.settle()
@@ -545,7 +554,7 @@ def test_the_trunk_ends_and_its_copies_go_on(hostile, make):
 
 
 def test_closed_while_it_runs(hostile, make):
-    """By another thread, in the middle of a call: that returns, and nothing is left."""
+    """Another thread closes the session in the middle of a call: the call returns, and nothing is left."""
     session = make()
     result = session.exec("print('x', flush=True)\nwhile True: os.getppid()", on_stdout=lambda _: session.close())
     assert (result.status, session.alive) == ("cancelled", False)
@@ -571,7 +580,9 @@ box.run("print(1, flush=True)\\nwhile True: pass", on_stdout=tell)
 
 
 def test_nothing_outlives_its_controller(hostile, without_layers):
-    """kill -9 of a process with zygotes, sessions, copies and copies of copies, one box computing."""
+    """After kill -9 of a controller all its zygotes, sessions, copies and copies of copies end, also a computing
+    box.
+    """
     import time
 
     code = ORPHANS.format(layers="off" if without_layers else "on")
@@ -593,7 +604,7 @@ def test_nothing_outlives_its_controller(hostile, without_layers):
 
 
 def is_running(pid):
-    """Whether it lives: one that has ended may stay a zombie where nobody waits for orphans."""
+    """Whether a process has not ended. It may stay a zombie where nobody waits for orphans."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -602,7 +613,7 @@ def is_running(pid):
 
 @pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
 def test_functions_of_the_programs_that_do_not_let_it_be_copied(when, monkeypatch):
-    """Whatever the policy says of time, making a copy ends."""
+    """Making a copy ends even when the policy has no time limits."""
     monkeypatch.setattr("proxybox.controller.warm.session.COPY_LIMIT", 0.5)
     limits = {"wall_time": None, "cpu_time": None}
     with proxybox.Sandbox(warm=False, limits=limits, session={"branches": 2}) as box, box.session() as session:
@@ -613,7 +624,7 @@ def test_functions_of_the_programs_that_do_not_let_it_be_copied(when, monkeypatc
 
 
 def test_time_of_the_kernel_is_not_the_programs(make, monkeypatch):
-    """A busy machine may take longer to copy a process than a program may take to let itself be copied."""
+    """While the kernel copies a process the wall-time limit is off: on a busy machine that may be slow."""
     session, seen, real = make(), [], copies.adopt
 
     def adopt(parent, *args, **options):

@@ -1,14 +1,15 @@
-"""Functions of libc that ask the controller without a trap: signals that come in the middle of one, and its result.
+"""Functions of libc that call the controller without a trap: signals that arrive in the middle of a call, and the
+call's result.
 
-The handlers are machine code: one of Python's runs between bytecodes, and never in the middle of a call.
+The handlers are machine code: Python's own handlers run between bytecodes, never in the middle of a call.
 """
 
 import pytest
 
 EACH_GUEST = True
 
-#: A handler that makes system calls of its own (getpid, and a read of the first two bytes of descriptor `fd`), which
-#: trap, and counts itself and wrong answers.
+#: A handler that makes system calls of its own, which trap (getpid, and a read of the first two bytes of descriptor
+#: `fd`). It counts its runs and wrong answers.
 HANDLER = r"""
 import ctypes, os, raw, signal, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -58,7 +59,7 @@ print(wrong, counts[1])
 
 
 def test_each_of_many_real_time_signals_arrives(hostile):
-    """Each is sent by the controller while the guest is in a call, and none takes another's place."""
+    """The controller sends each signal while the guest is in a call. Every signal is delivered."""
     out = hostile.ok(
         HANDLER
         + """
@@ -83,7 +84,7 @@ print(counts[0] == sent > 100, counts[1])
 
 
 def test_the_mask_is_as_it_was(hostile):
-    """While a signal is put off all others are blocked: afterwards only those that the program has blocked are."""
+    """While a signal is deferred all others are blocked. Afterwards only the program's own mask is in force."""
     out = hostile.ok(
         HANDLER
         + """
@@ -102,7 +103,9 @@ print(counts[0] - before, signal.sigpending() == {signal.SIGUSR1})
 
 
 def test_a_wait_is_interrupted(hostile):
-    """A read that waits, an epoll_wait and a write into a full pipe: the handler runs, and the call says EINTR."""
+    """A read that waits, an epoll_wait and a write into a full pipe: the handler runs, and the call fails with
+    EINTR.
+    """
     out = hostile.ok(
         HANDLER
         + """
@@ -131,7 +134,7 @@ print(interrupted(libc.write, ends[1], buffer, 10), counts[1])
 
 
 def test_a_handler_that_jumps_out(hostile):
-    """siglongjmp(3) out of a handler that was put off: the next calls work, on the same channel."""
+    """After siglongjmp(3) out of a deferred handler the next calls work on the same channel."""
     out = hostile.ok(
         HANDLER
         + """
@@ -178,7 +181,7 @@ print(len(wrong), counts[1])
 
 
 def test_a_forged_trap_of_the_end_of_a_call(hostile):
-    """The number that ends a call with a signal put off, made without one: no call of that number exists."""
+    """The stub's call that ends a call with a deferred signal is ENOSYS when there is no such signal."""
     out = hostile.ok("import raw; print(raw.syscall(raw.PUT_OFF), raw.syscall(raw.PUT_OFF, 1, 2, 3, 4, 5, raw.ROUTE))")
     assert out == "-38 -38\n"
 
@@ -198,14 +201,14 @@ print({failing("stat", bad, bad), failing("stat", b"/", bad), failing("open", ba
     assert out == "{(-1, 14)}\n"
 
 
-#: Signals that no mask holds back.
+#: Signals that no mask defers.
 FAULTS = pytest.mark.parametrize("fault", ["SIGSEGV", "SIGBUS"])
 
 
 @FAULTS
 @pytest.mark.parametrize("call", ["os.stat('/etc/passwd')", "os.link('/none', '/box/link')"], ids=["direct", "trapped"])
 def test_a_sent_fault_in_the_middle_of_a_call(hostile, call, fault):
-    """It is sent by another thread: its handler runs when the call has its answer."""
+    """Another thread sends the fault's signal: the handler runs after the call has its answer."""
     out = hostile.ok(
         HANDLER
         + f"""
@@ -228,7 +231,7 @@ print(0 < counts[0] <= 200, counts[1])
 
 @FAULTS
 def test_a_fault_sent_to_itself(hostile, fault):
-    """It comes before kill(2) returns, in the middle of that very call; masks are as they were afterwards."""
+    """The signal arrives before kill(2) returns, in the middle of that call. Afterwards the mask is unchanged."""
     out = hostile.ok(
         HANDLER
         + f"""
@@ -245,7 +248,7 @@ print(seen == list(range(1, 101)), counts[0], counts[1], signal.pthread_sigmask(
 
 @FAULTS
 def test_faulthandler_and_a_sent_fault(hostile, fault):
-    """Its handler writes a traceback by calls of its own, and then the signal ends the program."""
+    """faulthandler writes a traceback by calls of its own. Then the signal ends the program."""
     result = hostile.run(
         f"import faulthandler, os, signal\nfaulthandler.enable(); os.kill(os.getpid(), signal.{fault})"
     )
@@ -254,8 +257,11 @@ def test_faulthandler_and_a_sent_fault(hostile, fault):
 
 
 def test_an_open_that_wants_the_whole_file_made_by_hand(hostile):
-    """Its number, which the stub alone uses: the paths, permissions and descriptors of any open, and a bound on what is
-    stored, at an address of the guest's own."""
+    """The stub's own call to open and read a whole file obeys the rules for paths, permissions and descriptors of any
+    open.
+
+    The number of bytes that are stored at the guest's address is bounded.
+    """
     out = hostile.ok(
         """
 import ctypes, os, raw
@@ -284,7 +290,9 @@ print(whole(os.__file__.encode(), closed=fd) == fd and ctypes.string_at(page + 1
 
 
 def test_answers_that_last_asked_for_by_hand(hostile):
-    """Numbers that the stub alone uses: the paths and permissions of any stat, the descriptors of any epoll_wait."""
+    """The stub's own calls obey the rules for paths and permissions of any stat, and for descriptors of any
+    epoll_wait.
+    """
     out = hostile.ok(
         """
 import os, raw, select
@@ -316,8 +324,11 @@ ARGUMENTS = {"rdx": "4889d0", "r10": "4c89d0", "r8": "4c89c0", "r9": "4c89c8"}
 
 @pytest.mark.parametrize("call", ["fstat", "close", "clock_gettime", "read"])
 def test_nothing_that_the_filter_asks_for_is_left_behind(hostile, call):
-    """libc sets no more registers than a call has arguments: with ROUTE in the fourth, its own read(2) of the program's
-    descriptor 3 would be one of the box's channel, natively, and wait for ever."""
+    """ROUTE does not stay in an argument register after a call.
+
+    libc sets only as many registers as a call has arguments: with ROUTE in the fourth, its own read(2) of the program's
+    descriptor 3 would natively read the box's channel, and wait for ever.
+    """
     out = hostile.ok(
         f"""
 import ctypes, raw

@@ -1,7 +1,8 @@
-"""Every end of a box is told, and nothing is left of it: killed at any moment, no memory, a full disk, a controller that dies, callers
-that raise, a host that has run out of something.
+"""Every end of a box is reported, and nothing is left: kills at any moment, no memory, a full disk, a dying controller,
+callers that raise, a host without resources.
 
-Every test passes through `_flat`: children, descriptors, threads, mounts, control groups, temporary files, namespaces are as before.
+Every test passes through `_flat`: children, descriptors, threads, mounts, control groups, temporary files and
+namespaces are the same before and after.
 """
 
 import _signal
@@ -49,7 +50,9 @@ THREADS = "import threading\nfor _ in range(4): threading.Thread(target=threadin
 
 @pytest.fixture(scope="module")
 def _busy(_warm, tmp_path_factory):
-    """A folder of its own for temporary files. What stays of a box that does much is there before the first look."""
+    """Sets a separate folder for temporary files, and runs a busy box first: what lasts of it exists before the first
+    count.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         patch.setattr(tempfile, "tempdir", None)
@@ -68,7 +71,7 @@ def _flat(_busy, _unharmed):
 
 
 def program(*words, **options):
-    """A program of its own, which prints what was wrong."""
+    """Runs Python in a process of its own. The program prints what was wrong."""
     options.setdefault("timeout", 280)
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, **options)
 
@@ -83,13 +86,17 @@ def kill(pids, number=signal.SIGKILL):
 
 @pytest.mark.timeout(900)
 def test_killed_at_any_line_of_a_start():
-    """Launcher, first process of the namespaces, guest: whatever there is by then. A start error or a Result."""
+    """The launcher, the namespaces' init and the guest, as far as they exist, are killed at each line. The end is a
+    start error or a Result.
+    """
     ended = program(HERE / "interrupted.py", "killed", timeout=800)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
 def kill_who_comes(over):
-    """Again and again until it is over: what is there first may only be the launcher, which has done its work."""
+    """Kills guests and inits repeatedly until `over` is set. The first process may be the launcher, which has then done
+    its work.
+    """
     while not over.is_set():
         for pid in guests_and_inits()[0]:
             with contextlib.suppress(ProcessLookupError):
@@ -105,7 +112,7 @@ def calls_of(code):
 
 @pytest.mark.parametrize("code", [BUSY, FLOOD.replace("while True", "for n in range(50)")], ids=["threads", "output"])
 def test_killed_in_the_middle_of_a_call(code):
-    """The guest is gone when its answer is written."""
+    """The guest no longer exists when its answer is written."""
     calls, picks = calls_of(code), random.Random(code)
     for pick in picks.sample(range(calls * 9 // 10), sweeps.tries(4, 8)):
         left = [pick]
@@ -122,7 +129,7 @@ def test_killed_in_the_middle_of_a_call(code):
 
 @pytest.mark.parametrize("code", [BUSY, FLOOD, THREADS], ids=["threads", "output", "spinning beside threads"])
 def test_killed_at_random_moments(code):
-    """By another process, at whatever it does."""
+    """Another thread kills the guest at any moment."""
     moments = random.Random(code)
     for _ in range(sweeps.tries(4, 8)):
         moment = moments.uniform(0.0, 0.2)
@@ -140,7 +147,7 @@ def test_killed_at_random_moments(code):
 
 
 def test_the_first_process_of_its_namespaces_is_killed():
-    """With it the kernel ends everything in them."""
+    """When the init of a pid namespace dies, the kernel ends everything in the namespace."""
     met = []
 
     def strike(text):
@@ -155,7 +162,9 @@ def test_the_first_process_of_its_namespaces_is_killed():
 
 
 def test_its_launcher_is_killed():
-    """Alone, at moments before and after it has made the others: those whom it could not report are found."""
+    """The launcher alone is killed, before and after it has made the other processes: those that it could not report
+    are found.
+    """
     moments = random.Random(3)
     for _ in range(40):
         struck, spawn, moment = [], Watchdog.spawn, moments.uniform(0.0, 0.004)
@@ -204,7 +213,7 @@ print(proxybox.run("print('lives on')", check=True).stdout, end="")
 
 
 def test_the_kernel_is_out_of_memory():
-    """In a memory control group of the whole controller the kernel chooses whom to kill: the guest, and its controller tells."""
+    """In a memory control group of the whole controller the kernel kills the guest, and its controller reports that."""
     root = Path("/sys/fs/cgroup/memory")
     group = root / f"ends-{os.getpid()}"
     try:
@@ -359,7 +368,7 @@ assert run("print(1)", mode="ro").stdout == "1\\n"
 
 @pytest.mark.parametrize("code", DISKS.values(), ids=DISKS.keys())
 def test_a_full_disk(code, tmp_path):
-    """On a file system of 64 KiB: what the guest sees, what the Result says, and that a commit is all or nothing."""
+    """On a file system of 64 KiB the guest and the Result report errors, and a commit writes all or nothing."""
     tmp_path.chmod(0o755)
     ended = program("-c", ON_A_SMALL_DISK + textwrap.dedent(code), tmp_path)
     if ended.returncode == CANNOT:
@@ -393,7 +402,7 @@ WAITS = {
 
 @pytest.fixture
 def nursery():
-    """Orphans of the test's programs become children of this process: none can hide."""
+    """Makes orphans of the test's programs children of this process, so that none is missed."""
     libc = ctypes.CDLL(None)
     assert libc.prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
     yield
@@ -402,7 +411,7 @@ def nursery():
 
 
 def survivors(seconds=10):
-    """Descendants that live on, after waiting for those that have ended."""
+    """Waits for descendants to end. Kills and returns those that are still alive: their names by process id."""
     end = time.monotonic() + seconds
     while descendants() and time.monotonic() < end:
         try:
@@ -419,7 +428,7 @@ def survivors(seconds=10):
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "_exit"])
 @pytest.mark.parametrize("code", WAITS.values(), ids=WAITS.keys())
 def test_the_controller_dies(nursery, code, end):
-    """No guest survives it, whatever either of them does, and nothing else that was started for it."""
+    """No guest and no other process of the controller survives it, whatever either of them does."""
     reader, writer = os.pipe()
     script = CONTROLLER.format(code=code, end=end, early=False, stdin="open(0, 'rb', buffering=0, closefd=False)")
     with subprocess.Popen([sys.executable, "-c", script], stdin=reader, stdout=subprocess.PIPE) as controller:
@@ -434,7 +443,7 @@ def test_the_controller_dies(nursery, code, end):
 
 
 def test_the_controller_dies_while_a_box_starts(nursery):
-    """At moments from before the launcher until after the first call."""
+    """The controller is killed at moments from before the launcher until after the first call."""
     moments = random.Random(11)
     script = CONTROLLER.format(code=SPIN, end="", early=True, stdin=None)
     for _ in range(sweeps.tries(4, 12)):
@@ -447,7 +456,7 @@ def test_the_controller_dies_while_a_box_starts(nursery):
 
 
 def test_a_thread_of_the_controller_dies_with_the_whole(nursery):
-    """Boxes of several threads, and an exec(2) of another program in place of their controller."""
+    """Boxes of several threads end when another program replaces their controller by execve(2)."""
     script = f"""
 import os, threading, proxybox
 barrier = threading.Barrier(4)
@@ -466,7 +475,7 @@ os.execv("/bin/sh", ["sh", "-c", "echo another; read word"])
 
 
 def is_ending(pid):
-    """Whether it only waits to be waited for: a zombie, or the first process of a pid namespace that has some in it."""
+    """Whether a process has ended or is exiting: a zombie, or the init of a pid namespace that still has processes."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
@@ -495,7 +504,7 @@ ALL_STREAMS = "import sys, threading\nthreading.Thread(target=threading.Event().
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
 @pytest.mark.parametrize("options", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_callback_raises(options, error):
-    """What it has raised arrives, and by then the guest is gone."""
+    """The caller gets the callback's exception, and by then the guest has ended."""
     with pytest.raises(error, match="of the caller"):
         proxybox.run(ALL_STREAMS, timeout=200, **options(error))
     assert not descendants()
@@ -504,7 +513,7 @@ def test_a_callback_raises(options, error):
 @pytest.mark.parametrize("error", [OSError, FileNotFoundError, BlockingIOError])
 @pytest.mark.parametrize("options", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_callback_raises_an_error_of_the_system(options, error):
-    """It is not the guest's errno, but arrives as any other."""
+    """An OSError is not the guest's errno, but reaches the caller like any other exception."""
     with pytest.raises(error, match="of the caller"):
         proxybox.run(ALL_STREAMS, timeout=200, **options(error))
     assert not descendants()
@@ -512,7 +521,7 @@ def test_a_callback_raises_an_error_of_the_system(options, error):
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_callback_that_nobody_reads(stream):
-    """BrokenPipeError is the guest's own EPIPE, as with `| head`."""
+    """BrokenPipeError of a callback is EPIPE in the guest, as with `| head`."""
     code = f"import os, sys\ntry: print('x', file=sys.{stream}, flush=True)\nexcept BrokenPipeError: os._exit(7)"
     result = proxybox.run(code, **{f"on_{stream}": raising(lambda text: BrokenPipeError(errno.EPIPE, text))})
     assert result.exit_code == 7, result
@@ -539,13 +548,13 @@ def test_an_observer_raises_at_the_nth_call(kind, nth, error):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", sweeps.spread([1, 2], 1))
 def test_ctrl_c_at_random_moments(seed):
-    """KeyboardInterrupt from a real signal, anywhere between a start and an end."""
+    """KeyboardInterrupt by a real signal, at any moment between a start and an end."""
     ended = program(HERE / "interrupted.py", "random", seed, sweeps.tries(20, 60), timeout=800)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
 def test_ctrl_c_at_the_door_of_the_end():
-    """Between a run and its closing there is a moment at which Python runs handlers too."""
+    """KeyboardInterrupt in the call of `Closing.__exit__`, between a run and its closing: no process is left."""
     struck = []
 
     def trace(frame, event, arg):
@@ -566,7 +575,9 @@ def test_ctrl_c_at_the_door_of_the_end():
 @pytest.mark.parametrize("raising_one", HELD_BACK)
 @pytest.mark.parametrize("phase", ["enter", "release"])
 def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):
-    """One that comes when some are put back and some are not: all are put back, and what it raised is raised."""
+    """A signal arrives when some handlers have been restored and others have not: all are restored, and the handler's
+    exception is raised.
+    """
     came, struck = [], []
 
     def handler(number, frame):
@@ -627,7 +638,7 @@ print(ends[0], ends[-1], *sorted(set(ends) - {"ok", "SandboxStartError", "error"
 
 
 def test_no_processes_left():
-    """RLIMIT_NPROC of another user: no launcher, no watchdog, no thread of the guest's."""
+    """RLIMIT_NPROC of another user forbids the launcher, the watchdog and threads of the guest."""
     command = [
         sys.executable,
         HERE / "container.py",
@@ -661,13 +672,13 @@ print(*sorted(set(ends) - {"ok", "error", "memory_limit", "crashed", "MemoryErro
 
 
 def test_no_memory_left_for_the_controller():
-    """RLIMIT_AS of the controller, which its guests inherit."""
+    """The controller has a RLIMIT_AS, which its guests inherit."""
     ended = program("-c", SHORT_OF + MEMORY)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ok\n", "")
 
 
 def test_a_start_that_takes_too_long(monkeypatch):
-    """It says so, whatever is reported later, and everything that was started is ended."""
+    """The error says that the start took too long, whatever is reported later. Every started process is ended."""
     monkeypatch.setattr("proxybox.controller.process.launch.START_LIMIT", 0.0001)
     for _ in range(5):
         with pytest.raises(proxybox.SandboxStartError, match=r"did not start within 0.0001 seconds"):

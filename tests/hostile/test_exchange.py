@@ -1,7 +1,8 @@
-"""The one call between a warm guest and its caller: forged results, half messages, floods, and functions of the caller's.
+"""The one call between a warm guest and its caller: forged results, incomplete messages, floods, and the caller's
+functions.
 
-Whatever comes is a claim of untrusted code. It costs the controller a bounded amount of memory, and no more than its box
-goes wrong by it.
+Whatever arrives is a claim of untrusted code. It costs the controller a bounded amount of memory, and harms only its
+own box.
 """
 
 import threading
@@ -42,19 +43,19 @@ def make(hostile, warm):
 
 
 def test_in_a_cold_box(hostile):
-    """There is nobody to talk to, whatever is said."""
+    """In a cold box every message of this call is ENOSYS."""
     out = hostile.ok(f"import said; print({{said.say(letter + b'data')[0] for letter in {LETTERS}}})")
     assert out == f"{{{ENOSYS}}}\n"
 
 
 def test_a_result_of_a_plain_program(run):
-    """Nobody asks for one: it waits until its time is over."""
+    """Nobody requests a result: the call waits until the time limit."""
     result = run("print('x', flush=True); say(b'r' + bytes(100)); print('y')", timeout=2)
     assert (result.status, result.stdout) == ("time_limit", "x\n")
 
 
 def test_a_result_of_another_thread_of_a_plain_program(run):
-    """The program is not ended by it, nor does its own end wait for it."""
+    """The result does not end the program, and the program's end does not wait for that thread."""
     result = run("""
 import threading
 for _ in range(5): threading.Thread(target=say, args=(b"r" + bytes(1000),), daemon=True).start()
@@ -109,7 +110,7 @@ print(size == len(begun), begun.count(b"a"), say(b"-"))
 
 
 def test_a_message_without_end(run, hostile):
-    """So much of it is kept as one value may have."""
+    """The controller stores only as much of it as one value may have."""
     before = hostile.resident()
     result = run("""
 piece, sizes = b"+" + bytes(1 << 18), []
@@ -123,7 +124,7 @@ print(sizes.count(0), set(sizes))
 
 
 def test_messages_without_end_of_many_threads(run, hostile):
-    """One after the other, each with an id of its own: what they leave is as much as those that live at once can."""
+    """Threads with different ids, one after another, leave no more memory than threads that live at the same time."""
     before = hostile.resident()
     result = run("""
 import threading
@@ -157,7 +158,7 @@ print("done")
 
 
 def test_a_message_that_was_begun_and_left(make):
-    """What was begun before is forgotten by the next whole message: the session's own."""
+    """An unfinished message is dropped when the session sends its next whole message."""
     session = make()
     assert session.exec("print(say(b'*' + bytes(1000))[0], say(b'+' + bytes(1000))[0])").stdout == "0 0\n"
     assert session.eval("'a' * 1000").value == "a" * 1000
@@ -166,7 +167,7 @@ def test_a_message_that_was_begun_and_left(make):
 
 @pytest.mark.parametrize("threads", [2, 8])
 def test_messages_of_several_threads_at_once(run, threads):
-    """Each has its own pieces and its own answer."""
+    """Each thread has its own pieces and its own answer."""
     result = run(f"""
 import threading
 call = {values.encode(("echo", ("@" * 3000,), {}))!r}
@@ -226,17 +227,19 @@ FORGED = {
 
 @pytest.mark.parametrize(("claim", "status"), FORGED.values(), ids=FORGED.keys())
 def test_a_forged_result_is_a_result(make, claim, status):
-    """The same as if the program had done that; what it got for it is the next command, which it may keep."""
+    """A forged result counts as the program's result. The answer to it is the next command, which the program may
+    keep.
+    """
     session = make()
     result = session.exec(f"kept = say(b'r' + {values.encode(claim)!r})")
     assert result.status == status, result
-    session.exec("x = 1")  # its answer is that of the first, which is over now
+    session.exec("x = 1")  # the answer is that of the first call, which is over now
     assert session.eval("kept[0] > 0").value in (True, None)
     assert session.alive
 
 
 def test_a_forged_result_of_another_thread(make):
-    """While the main thread still computes: that goes on with the next call."""
+    """The main thread still computes, and goes on during the next call."""
     session = make()
     result = session.exec(f"""
 threading.Thread(target=say, args=(b"r" + {values.encode(("ok", "forged"))!r},), daemon=True).start()
@@ -248,7 +251,7 @@ while True: pass
 
 
 def test_commands_that_another_thread_takes(make):
-    """It gets what was meant for the main thread, and answers nothing: the call ends by its limit."""
+    """The other thread gets the main thread's command and does not run it: the call ends by its limit."""
     session = make()
     session.exec(f"""
 def take():
@@ -269,7 +272,7 @@ def test_a_wait_that_gives_no_result(make):
 
 
 def test_a_storm_of_results(make):
-    """Each is a wait; none of them makes the controller wait."""
+    """Each result waits for an answer, but the controller waits for none of them."""
     session = make(limits={"threads": 8})
     result = session.exec(f"""
 for _ in range(6): threading.Thread(target=say, args=(b"r" + {values.encode(("ok", 1))!r},), daemon=True).start()
@@ -288,7 +291,7 @@ print("done")
      values.encode(("value", {}, {}, {})), values.encode(("clear", 1)), values.encode(("other", {}, {}))],
 )  # fmt: skip
 def test_what_cannot_be_shown(make, said):
-    """It ends its session, and no more; where nobody looks it is not even read."""
+    """An invalid display message ends only its session. Without a callback it is not even decoded."""
     with make() as session:
         assert session.exec(f"say(b'd' + {said!r})").ok
         result = session.exec(f"say(b'd' + {said!r})", on_display=lambda event: None)
@@ -296,7 +299,7 @@ def test_what_cannot_be_shown(make, said):
 
 
 def test_names_and_data_of_any_kind_that_are_shown(make):
-    """Names that are none are left out; who shows the rest to a person looks at it."""
+    """Names that are no strings are left out. A caller that shows the data must check it."""
     shown = []
     with make() as session:
         claim = values.encode(("display", {1: 2, "a": None, "": [b"x"]}, {b"k": 1}))
@@ -305,7 +308,7 @@ def test_names_and_data_of_any_kind_that_are_shown(make):
 
 
 def test_a_storm_of_what_is_shown(make):
-    """By many threads at once: each is answered, and what they show together is within the limit of output."""
+    """Many threads display at once: each is answered, and all their data together is within the output limit."""
     sizes = []
     with make(output={"limit": "64K"}) as session:
         claim = values.encode(("display", {"text/plain": "a" * 1000}, {}))
@@ -344,7 +347,7 @@ CALLS = {
 
 @pytest.mark.parametrize("said", CALLS.values(), ids=CALLS.keys())
 def test_calls_of_functions_that_are_none(run, said):
-    """Each is an error in the program, and nothing else."""
+    """Each such call is an error in the program and has no other effect."""
     called = []
 
     def echo(text):
@@ -392,7 +395,7 @@ except Exception as error: print(type(error).__name__, len(str(error)) < 10000)
 
 
 def test_arguments_that_are_too_large(run):
-    """By the function's own bound, and by that of the policy."""
+    """Arguments are limited by the function's own size limit, and by that of the policy."""
     functions = {"small": proxybox.HostFunction(len, size="1K"), "large": len}
     result = run("""
 import host
@@ -404,7 +407,9 @@ for call in (lambda: host.small("a" * 5000), lambda: host.large("a" * (2 << 20))
 
 
 def test_a_flood_of_functions_that_go_on_with_all_that_one_may_be_given(run):
-    """Each empty set in a message of a megabyte is 216 bytes where it is kept."""
+    """An empty set takes 5 bytes in a message and 216 bytes in memory. Functions that run on with such arguments are
+    limited.
+    """
     release, begun = threading.Event(), []
 
     def slow(_given):
@@ -430,7 +435,7 @@ host_is_there_again = host.small()
 
 @pytest.mark.parametrize("threads", [1, 6])
 def test_a_flood_of_functions_that_go_on(run, threads):
-    """The program is told that time is over, and calls again: what still runs is counted."""
+    """The program gets a TimeoutError and calls again. Functions that still run are counted, up to a maximum."""
     release, begun = threading.Event(), []
 
     def slow():
@@ -462,7 +467,7 @@ def test_a_flood_of_quick_functions(run):
 
 
 def test_a_function_that_its_box_does_not_wait_for(run):
-    """It ends when nobody is there any more."""
+    """Its box ends before it. The function may still finish."""
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow():
@@ -484,7 +489,7 @@ os._exit(3)
 
 
 def test_a_function_that_calls_its_own_session(make):
-    """The session is in a call: that is an error in the function, and reaches the program as one."""
+    """The session is in a call: the function fails, and the program gets that as an error."""
     sessions = []
     session = make({"again": lambda: sessions[0].eval("1").value})
     sessions.append(session)
@@ -495,7 +500,7 @@ def test_a_function_that_calls_its_own_session(make):
 
 
 def test_a_signal_while_a_function_runs(make):
-    """The program's handler runs, and the call still has its answer."""
+    """The program's handler runs, and the call still returns its answer."""
     begun, release = threading.Event(), threading.Event()
 
     def slow():
@@ -514,7 +519,7 @@ def test_a_signal_while_a_function_runs(make):
 
 
 def test_a_function_whose_answer_nobody_takes(make):
-    """Ctrl-C ends the wait; what comes later is for nobody, and the next call has its own answer."""
+    """Ctrl-C ends the wait. The late answer is dropped, and the next call gets its own."""
     begun, release = threading.Event(), threading.Event()
 
     def slow():

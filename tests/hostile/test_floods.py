@@ -1,8 +1,8 @@
 """Lines of a gigabyte, folders of a million entries, streams without end, packed bombs: bounded in the guest by its
 limits and in the controller by the policy's.
 
-Were one of them not bounded, this process would grow by what was asked for, the run would not end in time, or the guest
-would be seen with more memory than it may have.
+Without one of these bounds this process would grow by that size, the run would not end in time, or the guest would have
+more memory than it may have.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.hostile.conftest import GuestObserver
 
 
 class Peak(GuestObserver):
-    """resident: the most memory that any guest had, in bytes, seen by the kernel."""
+    """Observes the guests' memory. resident: the most that any guest had, in bytes, as the kernel counts it."""
 
     resident = 0
 
@@ -62,7 +62,7 @@ def test_a_line_of_a_gigabyte(hostile, code, name):
 
 
 def test_a_line_of_a_gigabyte_as_input(hostile, tmp_path):
-    """The guest's own memory ends first; the controller reads no more than is asked for."""
+    """The guest reaches its memory limit first. The controller reads no more than the guest requests."""
     path = tmp_path / "line"
     with open(path, "wb") as file:
         file.truncate(1 << 30)
@@ -74,8 +74,9 @@ def test_a_line_of_a_gigabyte_as_input(hostile, tmp_path):
 
 
 def test_an_exception_of_a_gigabyte(hostile):
-    """Its text goes to standard error, and is looked at from behind. Making it takes the guest more time than it
-    has."""
+    """The exception's text goes to standard error, and the controller parses only its end. Making the text takes the
+    guest too long.
+    """
     before = hostile.resident()
     result = hostile.run(
         "class E(Exception):\n    def __str__(self): return 'x' * (1 << 30)\nraise E",
@@ -87,7 +88,7 @@ def test_an_exception_of_a_gigabyte(hostile):
 
 
 def test_a_message_that_looks_like_many(hostile):
-    """A hundred thousand headers of tracebacks: the last is looked for within bounds."""
+    """Standard error has a hundred thousand headers of tracebacks: the search for the last one is bounded."""
     result = hostile.run(
         "import sys\nfor _ in range(100): sys.stderr.write('Traceback (most recent call last):\\n  x\\nE: ' * 1000)\nsys.exit(1)"
     )
@@ -96,7 +97,7 @@ def test_a_message_that_looks_like_many(hostile):
 
 
 def test_a_name_in_a_denial_is_bounded(hostile):
-    """Arguments as long as they can be, in every call that is refused."""
+    """Many refused calls have long arguments: the stored denials are bounded."""
     before = hostile.resident()
     result = hostile.run(
         """
@@ -138,7 +139,7 @@ flood(2)
 
 
 def test_both_streams_without_a_limit_and_a_caller_that_keeps_nothing(hostile):
-    """Memory does not follow what is printed when it is handed on and not kept."""
+    """Memory does not grow with output that goes to callbacks and is not captured."""
     from proxybox.policies import Policy
     from proxybox.program import Program
 
@@ -201,7 +202,7 @@ def test_a_million_entries_under_the_default_limit(hostile, make, folder):
 
 @pytest.mark.heavy
 def test_a_million_entries_that_are_granted(hostile):
-    """Where the policy grants so many, the controller pays for them while the box lives."""
+    """A policy may grant a million entries: the box then works, and costs the controller memory until it ends."""
     result = hostile.run(
         MILLION.format(make=MAKE["links"].replace("{folder}", "/tmp"), folder="/tmp"),
         limits={"cpu_time": 600, "calls": None, "wall_time": 600, "files": 2_000_000, "disk": "4G"},
@@ -212,7 +213,7 @@ def test_a_million_entries_that_are_granted(hostile):
 
 @pytest.fixture(scope="module")
 def crowded():
-    """A host folder with more names than are listed, in memory where there is a tmpfs."""
+    """A host folder with more entries than can be listed, in memory where there is a tmpfs."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="crowded-", dir=base))
     folder.chmod(0o777)
@@ -221,7 +222,7 @@ def crowded():
     try:
         for number in range(1, 250_000):
             os.link("0", str(number), src_dir_fd=fd, dst_dir_fd=fd)
-    except OSError:  # more links than this filesystem has
+    except OSError:  # more links than this file system allows
         for each in range(number, 250_000):
             os.close(os.open(str(each), os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
@@ -231,7 +232,7 @@ def crowded():
 
 @pytest.mark.parametrize("mode", ["ro", "rw", "overlay"])
 def test_a_host_folder_of_more_entries_than_are_listed(hostile, crowded, mode):
-    """No more of them are listed than is sane; a single one is there as ever."""
+    """Listing such a folder fails with ENOMEM. A single file of it can be opened as usual."""
     before = hostile.resident()
     out = hostile.ok(
         """
@@ -313,13 +314,13 @@ AROUND = {
 
 @pytest.mark.parametrize("code", AROUND.values(), ids=AROUND.keys())
 def test_a_way_around_the_limit_of_memory(hostile, peak, code):
-    """The interpreter's own 60 to 80 MiB are not counted; 96 MiB come on top of them, and no more."""
+    """The limit does not include the interpreter's own 60 to 80 MiB. The guest gets 96 MiB beyond that, and no more."""
     before = hostile.resident()
     result = hostile.run(
         FILLED + code, limits={"memory": "96M", "cpu_time": 8, "wall_time": 200, "disk": "32M"}, timeout=None
     )
     assert result.status in ("memory_limit", "disk_limit", "error", "crashed"), result
-    if result.status == "error":  # refused, with an errno that a raw call has returned
+    if result.status == "error":  # refused: the errno of a raw call
         assert result.error.type in ("OSError", "BlockingIOError"), result.stderr
     assert peak.resident < 260 << 20, f"{peak.resident >> 20} MiB"
     assert hostile.resident() - before < 64 << 20

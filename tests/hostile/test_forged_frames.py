@@ -1,6 +1,6 @@
-"""Frames past the stub: hostile code writes to the box's own pipe whatever it likes.
+"""Frames without the stub: hostile code writes any bytes to the box's own pipe.
 
-Each ends as an answer or as `misbehaved`; the controller never takes harm.
+Each frame ends as an answer or as `misbehaved`; the controller is never harmed.
 """
 
 import pytest
@@ -45,7 +45,7 @@ raw.exchange(raw.put({lie}), raw.SLEEP)
 @pytest.mark.parametrize("marker", ["0xFFFFFFFF", "0xFFFFFFFE", "0xFFFFFFFD", "0xFFFFFFFC", "0x80000000"])
 @pytest.mark.parametrize("number", [1, 2, 7, 20, 23, 35, 59, 72, 16, 257, 332])
 def test_markers_in_place_of_memory(hostile, number, marker):
-    """Absent, unreadable and endless memory where a program would never have it; other big lengths."""
+    """Absent, unreadable and endless memory in arguments where no program has it; other large lengths."""
     result = hostile.run(f"""
 import raw
 for count in range(1, 7):
@@ -55,7 +55,7 @@ for count in range(1, 7):
 
 
 def test_every_number_in_a_frame(hostile):
-    """Numbers that mean nothing are ENOSYS, the greeting of the stub too, and the box lives on."""
+    """Unknown numbers are ENOSYS, and so is the stub's first message. The box lives on."""
     out = hostile.ok(f"""
 import raw
 numbers = [raw.HELLO, raw.FAILED, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, {CALL_ROOM}), 509]
@@ -65,7 +65,7 @@ print({{raw.ask(number)[0] for number in numbers}})
 
 
 def test_room_may_be_asked_for_by_anybody(hostile):
-    """What there is, is granted, as to the stub: no more, whatever it is said to be for, and nothing of an unknown kind."""
+    """Hostile code may request room. It gets what is free, as the stub does, and nothing of an unknown kind."""
     out = hostile.ok(f"""
 import raw
 def room(size, kind): return raw.ask({CALL_ROOM}, (size, kind))[0]
@@ -77,7 +77,7 @@ print({{room(4096, kind) for kind in (4, 1 << 31, (1 << 64) - 1)}})
 
 
 def test_a_thread_that_was_not_made_has_to_be_one_that_was_granted(hostile):
-    """What the stub tells of a clone that the kernel refused, of threads that are none or that have begun: ESRCH."""
+    """A report that the kernel refused a clone must name a granted thread that has not begun. Others are ESRCH."""
     out = hostile.ok("""
 import os, raw
 print({raw.ask(508, (tid, -11 % (1 << 64)))[0] for tid in (0, os.getpid(), os.getpid() + 1, 1 << 31, (1 << 64) - 1)})
@@ -107,7 +107,7 @@ def test_a_part_of_a_frame_and_the_end(hostile, size):
 
 @pytest.mark.parametrize("registers", ["(0, (fd, raw.SLEEP[1], 1 << 20))", "(39, ())"], ids=["large", "small"])
 def test_replies_that_nobody_reads(hostile, registers):
-    """The pipe of replies fills up; the caller waits no longer than the policy says."""
+    """The pipe of replies fills up. The caller waits no longer than the policy's limit."""
     result = hostile.run(
         f"""
 import raw, os
@@ -123,7 +123,7 @@ raw.exchange(*[request] * 100000)
 
 @pytest.mark.parametrize("more", ["raw.frame(39)", "raw.frame(39)[:1]"], ids=["whole", "part"])
 def test_a_second_call_before_the_answer(hostile, more):
-    """While the first waits on an empty pipe."""
+    """The second call comes while the first waits on an empty pipe."""
     result = hostile.run(f"""
 import raw, os
 fd, _ = os.pipe()
@@ -133,14 +133,14 @@ raw.exchange(raw.put(raw.frame(0, (fd, raw.SLEEP[1], 1))), *[(24,)] * 10000, raw
 
 
 def test_a_forged_end(hostile):
-    """exit_group in a frame, and then the process goes on: the caller waits no longer than the policy says."""
+    """A frame reports exit_group, and the process goes on: the caller waits no longer than the policy's limit."""
     result = hostile.run("import raw; raw.exchange(raw.put(raw.frame(231, (0,))), raw.SLEEP)", timeout=0.4)
     assert result.status == "time_limit", result
     assert result.usage.wall - result.usage.start < 3
 
 
 def test_the_end_without_a_word(hostile):
-    """exit_group behind the controller's back: the status is the kernel's."""
+    """After a native exit_group without a report the exit status is the kernel's."""
     result = hostile.run("import raw; print('x', flush=True); raw.syscall(231, 77, raw.ROUTE)")
     assert (result.status, result.exit_code, result.stdout) == ("error", 77, "x\n")
 
@@ -151,7 +151,7 @@ def test_the_end_of_the_main_thread_without_a_word(hostile):
 
 
 def test_channels_that_were_never_given(hostile):
-    """Descriptors in the range of the filter that do not exist."""
+    """Descriptors in the filter's range that do not exist are EBADF."""
     out = hostile.ok("""
 import raw
 page = raw.code(bytes(64))
@@ -170,7 +170,9 @@ print(raw.syscall(0, 4, page, 8, raw.ROUTE), raw.syscall(1, 3, page, 8, raw.ROUT
 
 
 def test_answers_are_for_whoever_reads_them(hostile):
-    """The controller never writes the guest's memory: a forged call cannot make it."""
+    """The controller never writes the guest's memory, whatever address a forged call has: the answer goes to the
+    pipe.
+    """
     out = hostile.ok("""
 import raw
 print(raw.ask(79, (0xdeadbeef000, 100)))  # getcwd
@@ -180,7 +182,7 @@ print(raw.ask(79, (0xdeadbeef000, 100)))  # getcwd
 
 @pytest.mark.parametrize("count", ["1 << 63", "(1 << 64) - 1", "1 << 40", "(1 << 31) - 1"])
 def test_huge_counts(hostile, count):
-    """read, getrandom, getdents64 and readlink with lengths that no memory has."""
+    """Calls such as read, getrandom, getdents64 and readlink with lengths larger than any memory."""
     before = hostile.resident()
     hostile.ok(
         f"""
@@ -204,7 +206,7 @@ print("done")
 )
 @pytest.mark.parametrize("seconds", [1 << 40, 1 << 62])
 def test_waits_that_outlast_the_universe(hostile, call, seconds):
-    """ppoll, select, nanosleep and clock_nanosleep for more time than a host call can be given."""
+    """ppoll, select, nanosleep and clock_nanosleep with longer times than a call of the host can have."""
     result = hostile.run(
         f"""
 import raw, struct
@@ -218,7 +220,7 @@ raw.syscall(*{call})
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_frames(hostile, seed):
-    """Frames of right shape and random content, until one is a breach."""
+    """Frames of the right form with random content, until one is a breach."""
     result = hostile.run(
         f"""
 import raw, random

@@ -1,7 +1,7 @@
-"""Bytes in place of a value: whatever a guest sends is a value or a ValueError, and costs no more than it is long.
+"""Any bytes from a guest are a value or a ValueError, and their cost is bounded by their length.
 
-There is no box here: `decode` is handed the bytes that a guest could have sent. Costs are counted: calls, steps and
-memory, never seconds.
+There is no box here: `decode` gets the bytes that a guest could have sent. The tests count calls, steps and memory,
+never seconds.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from proxybox.controller.exchange.port import Port
 from proxybox.controller.exchange.values import FEW_KEYS, MAX_DEPTH, SHARED_HASH, decode, encode
 from tests import sweeps
 
-MERSENNE = 2**61 - 1  # hash() of an int is its remainder by this
+MERSENNE = 2**61 - 1  # the modulus of an int's hash
 A_BIT_OF_ALL = [
     None, True, 1, 1 << 100, 1.5, "text \ud800", b"bytes", (1, "a"), {"k": [1], 2: (None,)}, {1, "x"},
     datetime(2020, 1, 1), datetime(2020, 1, 1, tzinfo=UTC), -(1 << 64),
@@ -96,7 +96,7 @@ def test_count_bomb(tag: int, count: int) -> None:
 
 
 def test_count_bomb_within_count_bomb() -> None:
-    """Each list claims all that is left, so that every claim alone is possible."""
+    """Each list claims as many elements as there are bytes left, so that every single claim is possible."""
     size, data = 2000, b""
     for _ in range(MAX_DEPTH):
         data = head(values.LIST, size) + data
@@ -127,7 +127,7 @@ def test_an_int_longer_than_it_must_be(number: int, size: int) -> None:
 
 def test_huge_int() -> None:
     number = (1 << 8_000_000) - 1
-    assert decode(encode(number)) == number  # more digits than int() reads: it never was text
+    assert decode(encode(number)) == number  # more digits than int() accepts: decoding uses no text
     assert "longer" in refused(head(values.BIG, 1_000_000) + encode(number)[5:-3] + b"\0\0")
 
 
@@ -139,7 +139,7 @@ def test_text_that_is_no_utf8(text: bytes) -> None:
 
 
 def test_surrogate_text_stays_as_it_is() -> None:
-    """Two halves are two characters, not one that could be smuggled past a check of its parts."""
+    """Two surrogate halves stay two characters. They do not become one that a check of the halves has missed."""
     text = decode(head(values.STR, 6) + b"\xed\xa0\xbd\xed\xb8\x80")
     assert [*map(ord, text)] == [0xD83D, 0xDE00]
 
@@ -163,7 +163,7 @@ def test_a_key_twice(twice: tuple[Any, Any]) -> None:
 
 
 def test_nan_keys() -> None:
-    """They equal nothing, not even themselves, so they are different keys; and they may all have one hash."""
+    """NaNs are unequal even to themselves, so they are different keys. They may all have the same hash."""
     nans = [struct.pack("<BQ", values.FLOAT, 0x7FF8000000000000 + n) for n in range(1000)]
     settles(dict_of(nans))
     settles(set_of(nans))
@@ -188,7 +188,7 @@ def test_offsets_of_a_day_and_more(offset: int) -> None:
 
 @pytest.mark.parametrize("year", [1, 9999])
 def test_moments_at_the_ends_of_time_are_keys(year: int) -> None:
-    """Their hashes and comparisons reach beyond the first and the last year."""
+    """In UTC these keys are before the first or after the last year; they can still be hashed and compared."""
     keys = [
         bytes([values.AWARE]) + struct.pack("<HBBBBBIBq", year, month, day, 0, 0, 0, 0, 0, offset)
         for month, day in ((1, 1), (12, 31))
@@ -201,7 +201,7 @@ def test_moments_at_the_ends_of_time_are_keys(year: int) -> None:
 
 
 def chosen(count: int) -> dict[str, list[bytes]]:
-    """Different keys whose hashes are all the same."""
+    """Lists of different keys with the same hash, by kind."""
     ints = [n * MERSENNE + 5 for n in range(1, count + 1)]
     return {
         "ints": [encode(n) for n in ints],
@@ -229,9 +229,9 @@ def test_collision_bomb_among_honest_keys() -> None:
 
 
 def chain(bits: int) -> list[int]:
-    """Small ints that all have another hash, and all walk the same way through a dict's table of 1 << bits places.
+    """Small ints with different hashes that all take the same way through a dict's table of 1 << bits places.
 
-    The first take the places of that way; each of the rest begins somewhere on it.
+    The first ints fill the places of that way; each of the others begins somewhere on it.
     """
     size = 1 << bits
     way, place = [], 1
@@ -253,14 +253,16 @@ def chain(bits: int) -> list[int]:
 
 
 def test_collision_bomb_of_different_hashes() -> None:
-    """A message of 870 KB of them, 17 bits, kept a controller for five seconds that only looked for equal hashes."""
+    """A message of 870 KB with such ints, 17 bits, once kept a controller busy for five seconds: only equal hashes were
+    limited.
+    """
     numbers = chain(13)
     assert len(set(map(hash, numbers))) == len(numbers) > FEW_KEYS
     assert "chosen to collide" in refused(dict_of([whole(n) for n in numbers]))
 
 
 def test_collision_bombs_in_one_message_share_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is small enough to be decoded alone; a message full of them is refused before it has cost much."""
+    """Each bomb is small enough to be decoded alone. A message full of them is refused after few steps."""
     one = dict_of([whole(n) for n in chain(10)])
     assert len(decode(one)) > FEW_KEYS
     steps, walk = [], values._Table._walk
@@ -277,7 +279,9 @@ def test_collision_bombs_in_one_message_share_their_steps(monkeypatch: pytest.Mo
 
 
 def test_a_call_of_no_function_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is looked at first, and how much its function takes: a message of 1 MiB kept a controller for 1.6 s."""
+    """The name and the function's size limit are checked before decoding. Without that a message of 1 MiB kept a
+    controller busy for 1.6 s.
+    """
     decoded: list[int] = []
     monkeypatch.setattr(values, "decoding", lambda data, limit: decoded.append(len(data)))
     functions = HostFunctions({"known": HostFunction(len, size=1000)}, 1 << 20)
@@ -308,7 +312,7 @@ def test_what_is_no_call_of_a_function(data: bytes) -> None:
 @pytest.mark.parametrize("shift", [0, 1, 8, 12, 20, 32, 44, 56])
 @pytest.mark.parametrize("form", [dict_of, set_of])
 def test_honest_keys_are_no_bomb(shift: int, form: Callable[[list[bytes]], bytes]) -> None:
-    """Addresses, pages, nanoseconds: keys whose low bits are all alike."""
+    """Addresses, pages, nanoseconds: keys with equal low bits are accepted."""
     keys = [n << shift for n in range(12_288)]
     assert set(decode(form([encode(key) for key in keys]))) == set(keys)
 
@@ -322,7 +326,9 @@ def test_honest_keys_of_other_types_are_no_bomb() -> None:
 
 
 def test_the_table_that_steps_are_counted_in_is_cpythons() -> None:
-    """A set tells where its elements are by their order, so this notices another CPython that does it differently."""
+    """The order of a set's elements shows their places in the table. So this test fails if another CPython places them
+    differently.
+    """
     for numbers in ([*range(0, 50_000, 7)], [n << 20 for n in range(20_000)], [n * 0x9E3779B97F4A7C15 % MERSENNE for n in range(90_000)]):  # fmt: skip
         table, built = values._Table(values.IN_SET), set()
         assert values.at_once(table.fill(numbers, 1 << 24)) > 0
@@ -332,7 +338,7 @@ def test_the_table_that_steps_are_counted_in_is_cpythons() -> None:
 
 
 def longest_turn(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """How many turns decoding takes, and how many elements and places in tables are looked at in one, at the most."""
+    """How many turns decoding takes, and the most elements and table places that it visits in one turn."""
     looks, turns, longest = 0, 0, 0
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -373,14 +379,14 @@ def longest_turn(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int
     ],
 )
 def test_a_long_message_is_decoded_in_turns(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    """Of 100 KB to 1 MiB; whoever serves other boxes does so between them."""
+    """Messages of 100 KB to 1 MiB are decoded in turns, so that other boxes are served between them."""
     turns, longest = longest_turn(data, monkeypatch)
     assert turns > 50
     assert longest <= 20 * values.IN_ONE_TURN
 
 
 def test_a_long_call_of_a_function_waits_for_its_turns() -> None:
-    """Other calls of the box are answered meanwhile, and its answer is the right one."""
+    """Other calls of the box are answered between the turns, and the long call's answer is right."""
     port = Port(1 << 20, HostFunctions({"total": sum, "word": str}, 1 << 20))
     numbers = list(range(50_000))
     for kind, at in ((b"*", 0), (b"+", 1 << 18), (b".", 1 << 19)):
@@ -403,13 +409,13 @@ def test_a_long_call_of_a_function_waits_for_its_turns() -> None:
 
 
 def test_a_long_call_of_a_function_is_interrupted_as_any() -> None:
-    """A signal ends the wait, the guest's handler runs, and the guest goes on with it; or begins another one."""
+    """A signal ends the wait. The guest's handler runs, and then the guest continues the call or begins another one."""
     port = Port(1 << 20, HostFunctions({"total": sum}, 1 << 20))
     message = b"h" + encode(("total", (list(range(50_000)),), {}))
     reply = port.exchange(0, message, 4096, 1 << 16)
     for _ in range(10):
         assert isinstance(reply, Blocked)
-        assert reply.on_interrupt is None  # so it is answered EINTR
+        assert reply.on_interrupt is None  # so the call is answered EINTR
         reply = port.exchange(0, b"w", 4096, 1 << 16)
     reply = port.exchange(0, b"h" + encode(("total", ([1, 2],), {})), 4096, 1 << 16)
     assert isinstance(reply, tuple)
@@ -422,7 +428,9 @@ def test_a_long_call_of_a_function_is_interrupted_as_any() -> None:
 
 
 def test_many_long_calls_at_once_are_decoded_one_after_another() -> None:
-    """Seven threads that call with nearly as much as they may: each gets its answer, and only one message grows."""
+    """Seven threads call with nearly the largest arguments: each gets its answer, and only one message is being decoded
+    at a time.
+    """
     port = Port(1 << 20, HostFunctions({"total": sum}, 1 << 20))
     message = b"h" + encode(("total", (list(range(100_000)),), {}))
     waits = {channel: port.exchange(channel, message, 4096, 1 << 16) for channel in range(7)}
@@ -473,7 +481,9 @@ NOON = datetime(2020, 1, 1, 12, tzinfo=timezone(timedelta(hours=1)))
 @pytest.mark.parametrize("form", [dict_of, set_of])
 @pytest.mark.parametrize("item", [None, 1, NOON], ids=["None", "int", "moment"])
 def test_long_keys_with_the_same_hash(form: Callable[[list[bytes]], bytes], item: object) -> None:
-    """64 are no flood of hashes, and each was compared with all before it: a second for each MiB, in one step."""
+    """64 keys are too few for a flood of hashes. But comparing each with all before it would take a second for each
+    MiB, in one step.
+    """
     tails = itertools.product((-1, -2), repeat=6)
     keys = [(*([item] * 700), *tail) for tail in tails]
     assert len({hash(key) for key in keys}) == 1
@@ -482,7 +492,7 @@ def test_long_keys_with_the_same_hash(form: Callable[[list[bytes]], bytes], item
 
 
 def test_honest_keys_with_the_same_hash_are_no_bomb() -> None:
-    """-1 and -2 have one hash: points around zero."""
+    """-1 and -2 have the same hash, and so have points around zero."""
     points = dict.fromkeys(itertools.product(range(-12, 12), repeat=3))
     board = {(*([0] * 81), *tail): None for tail in itertools.product((-1, -2), repeat=4)}
     for value in (points, board, set(points), set(board)):
@@ -490,7 +500,7 @@ def test_honest_keys_with_the_same_hash_are_no_bomb() -> None:
 
 
 def peak(call: Callable[[], object]) -> int:
-    """Bytes of memory that a call takes at its height."""
+    """The peak of memory that a call takes, in bytes."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -514,7 +524,7 @@ SWOLLEN = {
     "short texts": head(values.STR, 3) + "€".encode(),
     "moments": bytes([values.AWARE]) + struct.pack("<HBBBBBIBq", *MOMENT, 1),
 }
-#: Bytes of memory for each byte of a message, at the most: a set, the largest of empty things, takes 5 bytes.
+#: The most bytes of memory for each byte of a message: a set, the largest empty value, takes 5 bytes of a message.
 WORST_FACTOR = 64
 
 
@@ -528,7 +538,7 @@ def test_swollen_memory(kind: str) -> None:
 @pytest.mark.parametrize("form", [dict_of, set_of])
 @pytest.mark.parametrize("count", [2731, 2800, 10_924])
 def test_swollen_memory_of_keys(form: Callable[[list[bytes]], bytes], count: int) -> None:
-    """Just behind the counts at which tables grow."""
+    """The numbers of keys are just beyond those at which tables grow."""
     for keys in (
         [whole(n) for n in range(count)],
         [head(values.STR, 3) + n.to_bytes(3, "big") for n in range(count) if not n & 0x808080],
@@ -538,13 +548,13 @@ def test_swollen_memory_of_keys(form: Callable[[list[bytes]], bytes], count: int
 
 
 def test_swollen_text() -> None:
-    """One character beyond the rest makes all take four bytes."""
+    """One character beyond the others makes all characters take four bytes."""
     text = encode("a" * 200_000 + "\U0001f600")
     assert peak(lambda: decode(text)) < 10 * len(text)
 
 
 def calls_of(data: bytes) -> int:
-    """How many calls of functions decoding takes."""
+    """How many function calls decoding takes."""
     count = 0
 
     def counted(_frame: object, event: str, _arg: object) -> None:
@@ -570,7 +580,7 @@ def test_calls_are_no_more_than_bytes(data: bytes) -> None:
 
 
 def settles(data: bytes) -> None:
-    """The bytes are no value, or one that survives going out and coming back."""
+    """Asserts that the bytes are no value, or a value that is the same after encoding and decoding."""
     try:
         value = decode(data)
     except ValueError:
@@ -581,7 +591,7 @@ def settles(data: bytes) -> None:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, a NaN being equal to a NaN."""
+    """Whether two values are equal, where NaNs count as equal."""
     return one == other or encode(one) == encode(other) or "nan" in repr(one) == repr(other)
 
 
@@ -596,7 +606,7 @@ def test_any_bytes(data: bytes) -> None:
     )
 )
 def test_any_bytes_that_look_like_values(pieces: list[tuple[int, int, bytes]]) -> None:
-    """Tags and small counts where they could stand, so that most get far."""
+    """Tags and small counts are at places where they can be valid, so that decoding of most goes far."""
     settles(
         b"".join(
             bytes([tag]) + (head(0, count)[1:] + more if tag in b"sbltSDI" else more) for tag, count, more in pieces

@@ -1,6 +1,7 @@
-"""Boxes in gVisor, which is a kernel of its own: each runs as everywhere, and tells which layers it lacks there.
+"""Boxes in gVisor, which is a kernel of its own: they run as elsewhere, and report the layers that they lack there.
 
-`apt-get install runsc` on Debian. tests/seal/sweep.py has what a box's filter lets through there, too (docs/seal.md).
+`apt-get install runsc` on Debian. tests/seal/sweep.py tests which calls the filter lets through there, too
+(docs/seal.md).
 """
 
 import functools
@@ -45,7 +46,7 @@ print(json.dumps(found))
 
 
 def runsc(*command: str) -> "subprocess.CompletedProcess[str]":
-    """A command in gVisor. Its standard output goes through a pipe, since it is cut short in a file."""
+    """Runs a command in gVisor. Its standard output is a pipe, because gVisor truncates it in a file."""
     program = shutil.which("runsc", path=os.environ["PATH"] + ":/usr/sbin:/usr/local/bin")
     if program is None:
         pytest.skip("no runsc here (apt-get install runsc)")
@@ -58,7 +59,7 @@ def runsc(*command: str) -> "subprocess.CompletedProcess[str]":
 
 @functools.cache
 def why_not() -> str:
-    """Why gVisor does not run here; empty where it does."""
+    """Why gVisor does not run here; empty where it runs."""
     ended = runsc("/bin/echo", "runs")
     return "" if ended.stdout.strip() == "runs" else ended.stderr or ended.stdout or "it says nothing"
 

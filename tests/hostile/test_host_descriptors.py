@@ -1,4 +1,4 @@
-"""Guests that open all that they can: it is they who get ENFILE, never a neighbour, and never the caller."""
+"""Guests that open as many files as they can: they get ENFILE, and neither a neighbour nor the caller does."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 
 def held_by(source: str, *arguments: str) -> str:
-    """What a caller with a soft limit of 1,024 descriptors prints; each in a process of its own."""
+    """Runs `source` in a process with a soft limit of 1,024 descriptors, and returns its output."""
     limit = "import resource\nhard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
     limit += "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))\n"
     done = subprocess.run(
@@ -106,7 +106,7 @@ def test_five_boxes_that_open_all_they_can(folder: Path, driver: str, mode: str)
     assert [error for _, error in taken] == [ENFILE] * 5
     assert [count for count, _ in taken] == [136, 72, 40, 24, 16]
     assert neighbour == str([True] * 8)
-    assert shared == "contents"  # held already, so it takes no more
+    assert shared == "contents"  # already open, so it takes no other descriptor
     assert later == "12"
 
 
@@ -177,7 +177,7 @@ anyio.run(main, *sys.argv[1:])
 
 @pytest.mark.parametrize("driver", ["blocking", "asyncio"])
 def test_channels_of_threads_count_as_well(folder: Path, driver: str) -> None:
-    """Channels stay for the next threads: two descriptors each."""
+    """Channels also count: they stay for later threads, with two descriptors each."""
     first, second = held_by(THREADS, driver, str(folder)).splitlines()
     assert first == f"3 {(130, ENFILE)} 3"
     assert second == "10"
@@ -215,7 +215,7 @@ print(result.summary() if not result.ok else result.stdout, end="")
 
 
 def test_a_caller_without_descriptors_is_a_full_system_to_the_guest(folder: Path) -> None:
-    """What fails in a call fails with ENFILE, not as if the guest had too many open; and its box goes on."""
+    """Calls of the guest then fail with ENFILE, not with EMFILE, and the box goes on."""
     before = sorted(os.listdir(folder))
     assert held_by(LIMITED, str(folder)).split() == ["300", *[str(ENFILE)] * 8, "300"]
     assert sorted(os.listdir(folder)) == before

@@ -1,4 +1,4 @@
-"""Guests that fill the host's disk through a writable folder: what is on it is what they were charged for."""
+"""Guests that fill the host's disk through a writable folder: they are charged for all that they have on it."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ ENOSPC = 28
 
 @pytest.fixture(scope="module", autouse=True)
 def lasting_threads() -> None:
-    """Engines last as long as the process."""
+    """Starts the engine before the tests: it lasts as long as the process."""
     the_engine()
 
 
@@ -58,7 +58,7 @@ def on_disk(folder: Path) -> int:
 
 
 def test_hard_links_without_end(driver: str, folder: Path) -> None:
-    """319,013 names before its time was up, and a usage of 4,096 bytes."""
+    """Without this limit: 319,013 names until the time limit, and a usage of 4,096 bytes."""
     code = """
 import os
 open("/there/file", "w").close()
@@ -73,7 +73,7 @@ except OSError as error: print(made, error.errno)
 
 @pytest.mark.parametrize("through", ["'/there/file'", "f'/proc/self/fd/{one}'"])
 def test_files_that_are_removed_while_they_are_open_twice(driver: str, folder: Path, through: str) -> None:
-    """300 MiB on the disk at a limit of 4 MiB."""
+    """Without this limit: 300 MiB on the disk with a limit of 4 MiB."""
     code = f"""
 import os
 held, kept = [], 0
@@ -99,7 +99,7 @@ os.unlink("/there/again")
 
 
 def test_a_sparse_file_that_is_filled_by_and_by(driver: str, folder: Path) -> None:
-    """Its length costs nothing, and so the length is no licence to write."""
+    """A sparse file's length is not charged, so writes into it are."""
     code = """
 import os
 fd = os.open("/there/file", os.O_CREAT | os.O_RDWR)

@@ -1,7 +1,7 @@
-"""Ways to crash an interpreter, PyPy's own among them: after one, whatever runs in the guest is hostile machine code.
+"""Ways to crash an interpreter, also those of PyPy alone: after one, hostile machine code runs in the guest.
 
-A crash is the guest's end, told as what it is. Each program first tries for `outside` in every way and then crashes, in
-one process with whatever it has spoilt; were the crash more than that box's, the controller would raise, or hang.
+A crash ends the guest and is reported. Each program first tries to reach `outside` in every way and then crashes, in
+one process. If the crash did more than that, the controller would raise or hang.
 """
 
 import pytest

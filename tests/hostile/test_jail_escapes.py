@@ -1,7 +1,7 @@
-"""The classic ways out of a Python jail: they work as Python, and what they find is the box's own.
+"""The classic ways out of a Python jail: they work, and find only the box's own files.
 
-Were one of them a way out, the folder and the port of `outside` would be touched: that the same code touches them where
-there is no box is the first test.
+If one led out of the box, the folder and the port of `outside` would be touched. The first test shows that the same
+code touches them without a box.
 """
 
 import os
@@ -14,7 +14,7 @@ EACH_GUEST = True
 
 
 def test_the_same_code_without_a_box_touches_everything(hostile, outside, tmp_path):
-    """What the other tests here look for would be seen."""
+    """The attempts that the other tests make would be noticed."""
     for name, text in hostile.files.items():
         (tmp_path / name).write_text(text)
     interpreter = os.environ.get("PROXYBOX_GUEST") or shutil.which("pypy3")
@@ -33,7 +33,7 @@ def test_the_same_code_without_a_box_touches_everything(hostile, outside, tmp_pa
     outside._before = outside._state()
 
 
-#: Each binds what a jail would have kept from it to `found`.
+#: Each sets `found` to something that a jail would have hidden.
 ESCAPES = {
     "a walk of the subclasses": """
 found = [c for c in ().__class__.__base__.__subclasses__() if c.__name__ == "_wrap_close"][0].__init__.__globals__["system"]
@@ -166,7 +166,7 @@ found = ctypes.CDLL(None).system
 }
 
 
-#: Escapes that need what only a PyPy has.
+#: Escapes that exist only on PyPy.
 OF_PYPY = ("the interpreter's own internals",)
 
 

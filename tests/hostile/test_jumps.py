@@ -1,8 +1,8 @@
-"""Code that jumps anywhere, by ctypes and by cffi: into the stub, libc, the loader and the interpreter, on instructions
-and between them, with registers of its own choice.
+"""Code that jumps anywhere, by ctypes and by cffi: into the stub, libc, the loader and the interpreter, on and between
+instructions, with any registers.
 
-The registers are those of system calls that would change `outside`; a jump that reached the kernel with them would be
-seen there. What a jump does to its own box is its own affair.
+The registers are those of system calls that would change `outside`: a jump that reached the kernel with them would be
+noticed there. A jump may do anything to its own box.
 """
 
 import threading
@@ -12,7 +12,7 @@ import pytest
 import proxybox
 from tests import sweeps
 
-#: The ways from Python to an address.
+#: The ways to call an address from Python.
 TOOLS = {
     "ctypes": "import ctypes\njump = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(raw.code(TRAMPOLINE))",
     "cffi": "import cffi\njump = cffi.FFI().cast('long (*)(unsigned long)', raw.code(TRAMPOLINE))",
@@ -31,7 +31,7 @@ def words(call, target):
 {code}
 """
 
-#: Addresses worth a jump, by the code that finds them.
+#: Addresses to jump to, by the code that finds them.
 PLACES = {
     "functions of the stub": "targets = [raw.stub() + at + draw.choice((0, 0, 1, 2, 3, 5, 8, 13)) for at in {symbols}]",
     "anywhere in the stub": "targets = [raw.stub() + {lowest} + draw.randrange(0x4000) for _ in range(40)]",
@@ -69,13 +69,15 @@ def text_of(hostile, outside, tool, code, seed):
 
 
 def jumping(hostile, outside, tool, code, seed=1, **options):
-    """The Result of code that has `jump`, `calls` and `words`."""
+    """The Result of code that can use `jump`, `calls` and `words`."""
     return hostile.run(text_of(hostile, outside, tool, code, seed), **options)
 
 
 def jumping_for_a_while(hostile, outside, tool, code, seed=1):
-    """`jumping` of code that prints a line before it jumps: what does not end by itself is ended soon after that. Only
-    the look at `outside` that each test ends with says whether the jump has gained anything."""
+    """`jumping` for code that prints a line before it jumps: its box is closed soon afterwards, if it has not ended.
+
+    Only the check of `outside` at the end of each test shows whether the jump reached anything.
+    """
     begun = threading.Event()
     with proxybox.Sandbox() as box:
         end = threading.Timer(0.3, box.close)
@@ -101,7 +103,7 @@ def jumping_for_a_while(hostile, outside, tool, code, seed=1):
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("tool", ["ctypes", pytest.param("cffi", marks=pytest.mark.pypy)])
 def test_a_jump(hostile, outside, tool, place, seed):
-    """The first that returns goes on to the next one; most end by a signal."""
+    """A jump that returns is followed by the next one. Most end by a signal."""
     code = (
         place
         + "\nprint('jumping', flush=True)\nfor target in targets: jump(ctypes.addressof(words(draw.choice(calls), target)))"
@@ -124,7 +126,7 @@ places += draw.sample(instructions(libc & ~4095, 0x8000), 4)
 
 @pytest.mark.parametrize("tool", ["ctypes", pytest.param("cffi", marks=pytest.mark.pypy)])
 def test_jumps_to_system_call_instructions(hostile, outside, tool):
-    """In libc's syscall(), which returns: each call is refused."""
+    """The instruction is in libc's syscall(), which returns: each call is refused."""
     code = """
 code = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
 at = code + ctypes.string_at(code, 64).index(b"\\x0f\\x05")
@@ -138,8 +140,9 @@ print([jump(ctypes.addressof(words(call, at))) for call in calls])
 
 @pytest.mark.parametrize("index", range(0, 30, 3))
 def test_jumps_to_system_call_instructions_of_the_stub(hostile, outside, index):
-    """Where the stub itself calls the kernel, with the registers of another call: the filter asks nobody where it
-    came from."""
+    """In the stub's own system call instructions, with the registers of another call: the filter does not depend on the
+    caller's address.
+    """
     code = (
         SYSCALLS
         + f"print('jumping', flush=True)\njump(ctypes.addressof(words(calls[{index} % len(calls)], places[{index} % len(places)])))"
@@ -149,7 +152,7 @@ def test_jumps_to_system_call_instructions_of_the_stub(hostile, outside, index):
 
 
 def test_a_handler_that_makes_the_call_itself(hostile, outside):
-    """What traps in the handler comes back to the handler, until the stack has ended or the kernel ends the process."""
+    """A call in the handler traps into the handler again, until the stack is full or the kernel ends the process."""
     for index in range(11):
         code = f"""
 handler = raw.stub() + {hostile.symbol("on_sigsys")}
@@ -167,8 +170,9 @@ raw.exchange((39,), raw.SLEEP)
 
 @pytest.mark.parametrize("way", ["mmap", "mprotect", "munmap and mmap"])
 def test_memory_laid_over_the_stub(hostile, outside, way):
-    """Code of the guest's own stands at the very addresses from which the stub calls the kernel, and calls from
-    there: the filter lets no address through that it stops elsewhere."""
+    """Code of the guest replaces the stub at the addresses from which it calls the kernel: the filter allows no address
+    more than others.
+    """
     code = f"""
 place = raw.stub() + ({hostile.symbol("on_sigsys")} & ~4095)
 text = bytes.fromhex("53 5541544889fb4889f5488b03488b7b08488b7310488b53184c8b53204c8b43284c8b4b300f05488943384883c34048ffcd75d6415c5d5bc3")

@@ -1,6 +1,6 @@
-"""What a guest leaves with its controller: no more memory than the limits say, however it is cut into pieces.
+"""Memory that a guest makes its controller keep: within the limits, however small the pieces are.
 
-Memory is counted by tracemalloc, in bytes that Python's own objects take.
+tracemalloc counts the bytes of Python's own objects.
 """
 
 import os
@@ -18,7 +18,7 @@ TURNS = "import os\nfor n in range(33000): os.write(1, b'a'); os.write(2, b'b')"
 
 
 def test_output_by_turns(hostile):
-    """Each byte is a piece of its own."""
+    """Each byte of output is a piece of its own."""
     tracemalloc.start()
     try:
         result = hostile.run(TURNS, limits={"calls": None, "cpu_time": 30}, timeout=200)
@@ -38,7 +38,7 @@ def test_output_by_turns(hostile):
 
 
 def deep(folder, count):
-    """A folder in a folder, and so on."""
+    """Makes a chain of nested folders."""
     fd = os.open(folder, os.O_RDONLY)
     for _ in range(count):
         os.mkdir("d", dir_fd=fd)
@@ -76,7 +76,7 @@ def beside(tmp_path):
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_what_lies_beside_a_script_is_not_read_beyond_the_limits(beside, name):
-    """Of the strict policy, which gives a box a copy of the script's folder."""
+    """The strict policy gives a box a copy of the script's folder, within the limits."""
     make, seen = BESIDE[name]
     make(beside)
     tracemalloc.start()
@@ -114,7 +114,7 @@ def test_a_copied_folder_counts_not_as_what_the_program_adds(beside):
 
 @pytest.mark.parametrize("program", ["code", "stdin", "module"])
 def test_a_program_that_is_not_in_the_folder_gets_no_copy_of_it(beside, program, monkeypatch):
-    """But for a module, which may be in it."""
+    """Such a program gets no copy of the current folder, except a module, which may be in it."""
     sparse(beside / "large", 20 << 30)
     (beside / "found.py").write_text("print('found')")
     monkeypatch.chdir(beside)
@@ -139,7 +139,7 @@ def test_a_module_of_the_folder_is_found(beside, monkeypatch):
 
 
 def test_unknown_calls_and_refusals_are_counted_up_to_so_many(hostile):
-    """Each number and each path is another."""
+    """Each unknown number and each path is different: the stored counts are bounded."""
     code = """
 import os, raw
 for n in range(5000): raw.ask(5000 + n)
@@ -158,7 +158,7 @@ for n in range(500):
 
 
 def test_an_audit_is_told_and_nothing_is_kept(hostile):
-    """A call has a megabyte with it: nobody but the caller's own function sees it afterwards."""
+    """The audit gets calls with a megabyte each. The controller does not keep them afterwards."""
     sizes = []
 
     def note(call):

@@ -1,8 +1,7 @@
-"""What each layer stops alone, on the day on which the seal has a hole.
+"""The attacks that each layer stops alone, if the seal had a hole.
 
-These boxes have a filter with a hole: whatever call the guest makes with HOLE in its last register reaches the kernel.
-Without any layer every attack of the list comes through (else this file would show nothing), and with a layer exactly
-those that the layer is said to stop do not.
+The filter of these boxes has a hole: any call with HOLE in its last register reaches the kernel. Without layers every
+attack succeeds (otherwise this file would show nothing). With a layer exactly the attacks that it is said to stop fail.
 """
 
 import ctypes
@@ -21,7 +20,7 @@ from proxybox.controller.seal import filters, layers
 
 HOLE = 0x686F6C65
 
-#: attack -> the layers that stop it. SECURITY.md's table says the same.
+#: attack -> the layers that stop it. The table in docs/seal.md is the same.
 STOPPED_BY = {
     "read a file": {"namespaces", "landlock"},
     "make a folder": {"namespaces", "landlock"},
@@ -77,7 +76,7 @@ print(results)
 
 @attrs.frozen
 class Victims:
-    """What hostile code would find on the host."""
+    """Targets of hostile code on the host."""
 
     folder: Path
     process: subprocess.Popen[bytes]
@@ -86,7 +85,7 @@ class Victims:
     key: int
 
     def names(self) -> str:
-        """The same as the first lines of a program."""
+        """The targets as the first lines of a program."""
         return (
             f"HOLE, FOLDER, VICTIM, ABSTRACT, PORT, KEY = {HOLE}, {os.fsencode(self.folder)!r}, {self.process.pid}, "
             f"{self.abstract!r}, {self.port}, {self.key}\n"
@@ -112,7 +111,7 @@ def victims(tmp_path_factory: pytest.TempPathFactory, open_the_way: Callable[[Pa
     ):
         unix.bind(abstract)
         unix.listen()
-        # It answers, so it has been executed and is whose it shall be.
+        # It answers, so the program runs as its user.
         assert process.stdin and process.stdout
         process.stdin.write(b"ready\n")
         process.stdin.flush()
@@ -124,7 +123,7 @@ def victims(tmp_path_factory: pytest.TempPathFactory, open_the_way: Callable[[Pa
 
 @pytest.fixture
 def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The filter of this test's boxes lets every call through that has HOLE in its last register."""
+    """Makes the filter of this test's boxes allow every call with HOLE in its last register."""
     numbers = {
         "open": 2,
         "shmget": 29,
@@ -146,7 +145,7 @@ def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def attacks_that_came_through(hostile: Any, victims: Victims, used: set[str]) -> set[str]:
-    """The names of those that the kernel carried out."""
+    """Runs all attacks with the layers `used`. Returns the names of those that the kernel carried out."""
     result = hostile.run(victims.names() + ATTACKS)
     assert result.ok, f"{result.summary()}\n{result.stderr}"
     for layer in used:
@@ -161,7 +160,7 @@ def attacks_that_came_through(hostile: Any, victims: Victims, used: set[str]) ->
 
 
 def _dies(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a signal is on its way to a process that would otherwise answer."""
+    """Whether a process no longer answers: a signal is ending it."""
     try:
         assert process.stdin and process.stdout
         process.stdin.write(b"alive\n")
@@ -188,7 +187,7 @@ def test_what_layers_stop_when_the_seal_has_a_hole(
 
 
 def test_the_init_of_a_box_holds_nothing(hostile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs none of the guest's code; were it taken over all the same, it has no descriptor and no capability."""
+    """The init runs no code of the guest. It also has no descriptor and no capability."""
     monkeypatch.setattr(layers, "USED", {"namespaces"})
     seen: dict[str, dict[str, str]] = {}
 
@@ -198,7 +197,7 @@ def test_the_init_of_a_box_holds_nothing(hostile: Any, monkeypatch: pytest.Monke
             status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
             try:
                 status["fds"] = " ".join(os.listdir(f"/proc/{pid}/fd"))
-            except PermissionError:  # that of a process that is not dumpable is root's
+            except PermissionError:  # files of a process that is not dumpable belong to root
                 assert os.getuid() != 0
                 status["fds"] = ""
             seen[status["NSpid"].split()[-1]] = status
@@ -223,7 +222,7 @@ def _yama() -> bool:
 
 
 def test_the_table_that_people_read_is_this_one() -> None:
-    """docs/seal.md: a row for each attack, in the order of STOPPED_BY, with the columns namespaces and Landlock."""
+    """docs/seal.md has a row for each attack, in the order of STOPPED_BY, with the columns namespaces and Landlock."""
     page = (Path(__file__).parents[2] / "docs" / "seal.md").read_text()
     rows = page.partition("| attack, through a hole")[2].partition("\n\n")[0].splitlines()[2:]
     columns = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]

@@ -1,4 +1,4 @@
-"""Files of the host that a guest maps by itself: what machine code makes of the descriptor, and of what it was granted."""
+"""Files of the host that a guest maps natively: attacks with the descriptor and with the grant."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from proxybox.controller.vfs.host import library
 
 EACH_GUEST = True
 
-#: A library of the interpreter's, asked for and mapped past the stub: `granted` returns what each native call returned.
+#: Requests and maps a library of the interpreter without the stub. `granted` returns the results of the native calls.
 PROGRAM = """
 import ctypes, mmap, os, raw, threading
 LIBRARY, CALL_MAP, PRIVATE, READ = raw.ROUTE << 32 | 517, 512, 2, 1
@@ -54,12 +54,12 @@ def test_nothing_is_mapped_without_a_grant(run):
 
 
 def test_the_grant_of_another_thread(run):
-    """It lies at another descriptor."""
+    """Another thread's grant is for another descriptor number."""
     assert run("print(*granted(mapping(LIBRARY + 1), mapping(LIBRARY + 15)))") == "-11 -11\n"
 
 
 def test_nothing_else_can_be_done_with_the_descriptor(run, hostile):
-    """No call but the one mapping takes it. The descriptors of the program's own with such numbers are virtual."""
+    """The filter lets no other call use it: such a number of the program's own is a virtual descriptor."""
     code = f"""
 buffer = raw.code(bytes(4096))
 first, = granted(mapping())
@@ -93,7 +93,7 @@ print(before, ctypes.string_at(again, 4096) == content[:4096], os.pread(fd, 4096
 
 
 def test_the_file_that_was_granted_and_no_other(run):
-    """Its descriptor in the box is closed, and belongs to another file when the kernel asks."""
+    """A grant is for one file: meanwhile the guest closes its descriptor and gives the number to another file."""
     code = """
 with open("/box/mine", "wb") as file: file.write(b"mine" * 1024)
 other = os.open("/box/mine", os.O_RDONLY)
@@ -106,7 +106,7 @@ print(ctypes.string_at(place, 4096) == content[:4096], os.pread(fd, 4, 0))
 
 
 def test_files_that_may_change_are_not_granted(run, tmp_path):
-    """Those of the box, and those of mounted folders, whether the box may write there or not: they are copied."""
+    """Files of the box and of mounted folders, writable or not, are copied."""
     tmp_path.chmod(0o755)
     (tmp_path / "file").write_bytes(b"x" * 8192)
     code = """
@@ -123,7 +123,7 @@ for name in ("/box/file", "/ro/file", "/rw/file", "/overlay/file"):
 
 
 def test_the_systems_own_libraries_are_not_granted(run):
-    """Other processes of the host have those pages: the processor's cache would tell what they do with them."""
+    """Other processes of the host have the same pages: the processor's cache would show how they use them."""
     code = """
 fd = os.open("/usr/lib/x86_64-linux-gnu/libc.so.6", os.O_RDONLY)
 print(0 <= raw.ask(CALL_MAP, (0, 4096, READ, PRIVATE, fd, 0))[0] < 1 << 40, *raw.syscalls([mapping()]))
@@ -132,7 +132,9 @@ print(0 <= raw.ask(CALL_MAP, (0, 4096, READ, PRIVATE, fd, 0))[0] < 1 << 40, *raw
 
 
 def test_mappings_without_end_are_copied(run, monkeypatch):
-    """Each wakes whoever serves the box's siblings. What is copied, the box pays for."""
+    """Each mapping wakes the driver of other boxes, so the number is limited. Later ones are copied, which the box pays
+    for.
+    """
     monkeypatch.setattr(listener, "MAPPINGS_AT_ONCE", 400)
     monkeypatch.setattr(listener, "MAPPING_EVERY_NS", 10**12)
     code = """
@@ -152,7 +154,7 @@ def test_an_audit_sees_each_mapping_as_mmap(hostile, guest_kind):
 
 
 def test_what_may_not_be_read_is_not_granted(run):
-    """A descriptor for its path alone, one that is closed, a folder; and a shared mapping is not the guest's to make."""
+    """An O_PATH descriptor, a closed one, a folder, and a shared mapping are not granted."""
     code = """
 by_path = os.open(path, 0o10000000)  # O_PATH
 for asked in ((by_path, PRIVATE), (999, PRIVATE), (os.open("/usr", os.O_RDONLY), PRIVATE), (fd, 1)):
@@ -162,7 +164,7 @@ for asked in ((by_path, PRIVATE), (999, PRIVATE), (os.open("/usr", os.O_RDONLY),
 
 
 def test_grants_that_are_never_taken(run, hostile, monkeypatch):
-    """The controller keeps one for each channel, and none when the box has ended (see `_unharmed`)."""
+    """The controller stores one grant for each channel, and none after the box has ended (`_unharmed`)."""
     most, grant = [0], Listener.sort
 
     def look(self):
@@ -181,7 +183,7 @@ print(*granted(mapping(LIBRARY + 1)))
 
 @pytest.mark.parametrize("flags", [0, 0x10], ids=["anywhere", "fixed"])
 def test_past_the_end_of_the_file(hostile, guest_kind, flags):
-    """The kernel's SIGBUS is for the box alone, and the stub answers it for memory that a call names."""
+    """The kernel's SIGBUS is for the box alone. For memory that a call names, the stub answers EFAULT."""
     code = """
 size = os.fstat(fd).st_size + 4095 & ~4095
 request = raw.put(raw.frame(CALL_MAP, (0, 8192, READ, PRIVATE, fd, size)))
@@ -196,13 +198,13 @@ ctypes.string_at(place, 1)
 
 
 def test_a_copy_has_no_grant_of_its_parents(hostile, guest_kind, warm):
-    """It inherits the descriptor, with which it can do as little."""
+    """A copy inherits the descriptor, but cannot map the file with it."""
     with contextlib.closing(
         warm(guest=guest_kind, session={"branches": 2}).session(files=hostile.files, timeout=200)
     ) as session:
         program = PROGRAM.replace("threading.Thread", "0 and threading.Thread").replace(".start()", "")
         assert session.exec(program + "\nprint(granted(mapping())[0] > 0)").stdout == "True\n"
-        session.exec("raw.syscalls([asked(), raw.TAKE])")  # a grant is open
+        session.exec("raw.syscalls([asked(), raw.TAKE])")  # leaves a grant open
         with contextlib.closing(session.fork()) as copy:
             threads = "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
             assert copy.exec(threads + "print(*raw.syscalls([mapping()]))").stdout == "-11\n"
@@ -212,7 +214,7 @@ def test_a_copy_has_no_grant_of_its_parents(hostile, guest_kind, warm):
 
 @pytest.mark.parametrize("missing", ["ioctl", "file"])
 def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch, missing):
-    """Linux before 5.9 adds no descriptors, and a file of the host's may have gone."""
+    """Before 5.9 Linux cannot add descriptors, and a host file may no longer exist: the file is copied."""
     if missing == "ioctl":
         monkeypatch.setattr(
             GuestListener, "answer_mapping", lambda self, notification, number: self.listener.refuse(notification)
@@ -224,6 +226,6 @@ def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch,
 
 
 def test_a_box_of_one_thread_copies_them(hostile, guest_kind):
-    """Its filter has no listener that the kernel could ask about a mapping, unless it is a copy of a zygote."""
+    """Its filter has no listener by which the kernel could notify of a mapping, unless it is a copy of a zygote."""
     code = "import sqlite3; print(sqlite3.connect(':memory:').execute('select 1').fetchone())"
     assert hostile.ok(code, guest=guest_kind, limits={"threads": 1}) == "(1,)\n"

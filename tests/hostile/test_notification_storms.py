@@ -1,7 +1,6 @@
-"""Clones and mappings without end that nobody has granted: each stands at the kernel's door and waits for the controller.
+"""Endless clones and mappings that are not granted: the kernel notifies the controller of each, and the thread waits.
 
-How often the controller opens it is counted, whatever the time that it takes: it depends on the clock alone, not on how
-many threads knock.
+The tests count how often the controller answers. That depends on the clock alone, not on the number of threads.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ import proxybox
 from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.process.listener import REFUSED_AT_ONCE, REFUSED_EVERY_NS, Listener
 
-#: Threads that clone, or map a file, natively for as long as the program runs, each at once again.
+#: Threads that clone, or map a file, natively and repeatedly while the program runs.
 STORM = """
 import os, raw, threading
 stack = raw.code(bytes(1 << 16)) + 32768
@@ -28,12 +27,12 @@ for _ in range(5): threading.Thread(target=storm, args=({call},), daemon=True).s
 begin.set()
 """
 
-#: What goes on meanwhile, beside clones of threads (which would take an honest one's grant) and beside others.
+#: Calls during a storm of thread clones, without new threads: the storm's clones would take their grants.
 CALLS = """
 for _ in range(1000): os.stat("/etc/passwd")
 print(answers)
 """
-#: The end of a program: a CPython would take the code away that the threads run.
+#: Ends the program at once: an ending CPython would free the code that the threads run.
 END = "\nimport sys; sys.stdout.flush(); os._exit(0)\n"
 THREADS = """
 import os, threading
@@ -49,12 +48,12 @@ print(started == list(range(40)))
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines():
-    """Threads that last, and would be taken for leavings of the first test that needs one."""
+    """Starts the engine before the tests: its threads last, and would count as left behind by a test."""
     the_engine()
 
 
 class Refusals:
-    """How many there have been, and how many there may have been in the time that has gone by."""
+    """Counts refusals. most: how many there may have been in the time since the start."""
 
     def __init__(self):
         self.count, self._since = 0, time.monotonic_ns()
@@ -87,8 +86,10 @@ def test_clones_of_threads_without_end(hostile, refusals):
     ids=["threads", "copies", "mappings"],
 )
 def test_calls_without_end_in_a_copy(hostile, warm, refusals, call, program, printed):
-    """One listener for the family: the others are woken no more often than the storm is answered, and what is granted is
-    let through at once, in the same box, too."""
+    """A session and its copies share one listener: the storm wakes the others only as often as it is answered.
+
+    Granted clones are allowed at once, also in the same box.
+    """
     with contextlib.closing(warm(session={"branches": 4}).session(files=hostile.files, timeout=200)) as session:
         with contextlib.closing(session.fork()) as copy:
             result = copy.exec(STORM.format(call=call) + program)
@@ -112,7 +113,7 @@ def test_clones_without_end_in_a_box_of_an_engine(hostile, refusals):
 
 
 def test_a_signal_does_not_have_the_door_opened_sooner(hostile, refusals):
-    """It calls a thread away from there, which comes again at once."""
+    """A signal interrupts the waiting clone, which is then repeated: the controller does not answer sooner."""
     alarms = """
 import signal
 signal.signal(signal.SIGALRM, lambda *_: None)

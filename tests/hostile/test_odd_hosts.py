@@ -1,6 +1,7 @@
-"""Starts where the host lacks something, or lies: the box is whole, or there is none, and no untrusted code has run.
+"""Starts on hosts that lack a feature or return false results: the box is whole, or there is none, and no untrusted
+code has run.
 
-Each test puts a filter or a loss of its own around a controller in a process of its own.
+Each test starts a controller in a process of its own, with a filter or without some right.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-#: A program that puts a seccomp filter around itself: `number` answers `action` when the low half of one argument, its
+#: Makes a program install a seccomp filter for itself: `number` returns `action` when the low half of one argument, the
 #: first by default, has all bits of `mask`.
 OUTER = """
 import ctypes, struct, sys
@@ -32,7 +33,7 @@ THREADS = "import threading; t = threading.Thread(target=print, args=('thread',)
 
 
 def controller(program: str, command: Sequence[str] = (sys.executable,)) -> str:
-    """What a controller of its own printed."""
+    """Runs `program` in a controller of its own, and returns its output."""
     ended = subprocess.run(
         [*command, "-c", OUTER + "import proxybox\nfrom proxybox.controller.seal import layers\n" + program],
         capture_output=True,
@@ -49,7 +50,7 @@ def controller(program: str, command: Sequence[str] = (sys.executable,)) -> str:
 def test_a_filter_that_is_said_to_be_taken_and_is_not(
     tmp_path: Path, open_the_way: Callable[[Path], None], threads: int, layers: str
 ) -> None:
-    """An outer filter answers 0 for seccomp(2). The program would write to the host if it ran."""
+    """An outer filter makes seccomp(2) return 0 and do nothing. If the program ran, it would write to the host."""
     tmp_path.chmod(0o777)
     open_the_way(tmp_path)
     program = f"""
@@ -68,14 +69,14 @@ except proxybox.SandboxStartError as error:
 
 
 def test_no_close_range() -> None:
-    """Before Linux 5.9, or refused by a container's filter."""
+    """close_range(2) is missing before Linux 5.9, or a container's filter refuses it."""
     for action in (ERRNO | ENOSYS, ERRNO | EPERM):
         program = f"outer({CLOSE_RANGE}, {action})\nprint(proxybox.run({THREADS!r}, check=True).stdout)"
         assert controller(program) == "thread\n\n"
 
 
 def test_a_user_namespace_in_which_nothing_is_allowed() -> None:
-    """As by Ubuntu's AppArmor profile. The box has its threads, and tells what it lacks."""
+    """As with Ubuntu's AppArmor profile. The box still has threads, and reports the layer that it lacks."""
     program = f"""
 outer({UNSHARE}, {ERRNO | EPERM}, {NEWNS})
 layers.USED.add("namespaces")  # asked for, whatever the other tests do without
@@ -103,7 +104,7 @@ except proxybox.SandboxStartError as error:
     assert "refused: " in said
 
 
-#: What a controller does with processes: limits, ends, signals, a zygote and its copies, a session.
+#: A controller's work with processes: limits, ends, signals, a zygote and its copies, a session.
 _PROCESSES = """
 print(proxybox.run("print(1)", check=True).stdout, end="")
 print(proxybox.run("while True: pass", timeout=0.3).status, proxybox.run("import os; os._exit(7)").exit_code)
@@ -126,14 +127,16 @@ print([pid for pid in waiting if not os.path.exists(f"/proc/{pid}")])
 
 @pytest.mark.parametrize(("number", "error"), [(PIDFD_OPEN, ENOSYS), (PIDFD_OPEN, EPERM), (PIDFD_SEND_SIGNAL, EPERM)])
 def test_no_pidfds(number: int, error: int) -> None:
-    """As in gVisor of 2024, and under old profiles of containers: all is as on other hosts."""
+    """Without pidfd calls, as in gVisor of 2024 and under old container profiles, all is as on other hosts."""
     without, on_other_hosts = controller(f"outer({number}, {ERRNO | error})" + _PROCESSES), controller(_PROCESSES)
     assert without == on_other_hosts
     assert on_other_hosts.startswith("1\ntime_limit 7\n15\nusr1\n['0\\n', '1\\n', '2\\n']\n2\n1\n")
 
 
 def test_a_limit_that_is_refused() -> None:
-    """As in gVisor, which lets nobody set RLIMIT_MSGQUEUE: told, and no reason to start nothing."""
+    """As in gVisor, which refuses RLIMIT_MSGQUEUE: the box starts and reports that. A refused RLIMIT_CORE is a start
+    error.
+    """
     msgqueue, core = 12, 4
     program = f"""
 outer({PRLIMIT}, {ERRNO | EPERM}, {msgqueue}, 1)
@@ -158,7 +161,7 @@ except proxybox.SandboxStartError as error:
     ("name", "number"), [("unshare", UNSHARE), ("fsopen", FSOPEN), ("a number that is no call's", 0x20420004)]
 )
 def test_a_filter_that_ends_a_process(name: str, number: int) -> None:
-    """As that of a service manager whose filter kills: no box, and the doctor says at which call."""
+    """As with a service manager whose filter kills: no box starts, and the doctor names the call."""
     program = f"""
 outer({number}, {KILL})
 layers.USED.add("namespaces")  # asked for, whatever the other tests do without
@@ -174,7 +177,9 @@ print(*proxybox.diagnose().problems, sep="\\n")
 
 
 def test_a_root_that_may_not_kill() -> None:
-    """It could not end its boxes at their limits, and they would outlive it: PR_SET_PDEATHSIG asks for leave as well."""
+    """Such a root could not end its boxes at their limits. They would outlive it, because PR_SET_PDEATHSIG needs that
+    right, too.
+    """
     if os.getuid() != 0:
         pytest.skip("only root's boxes run as another user")
     program = """
@@ -189,7 +194,7 @@ except proxybox.SandboxStartError as error:
 
 
 def test_a_root_without_any_other_user() -> None:
-    """In a user namespace with one id there is nobody else whom a box could run as."""
+    """In a user namespace with one id there is no other user for a box."""
     command = ["unshare", "--user", "--map-root-user", sys.executable]
     try:
         subprocess.run([*command, "-c", "pass"], check=True, capture_output=True)

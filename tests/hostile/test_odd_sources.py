@@ -1,8 +1,7 @@
-"""Mounts of folders that hold more than files: devices, FIFOs, bind mounts, hard links, the whole host; and a process
-of the host's that changes them meanwhile.
+"""Mounts of folders with more than files: devices, FIFOs, bind mounts, hard links, the whole host; and a host process
+that changes them meanwhile.
 
-Whatever leads out of the folder would show its content, which the tests look for; a device or FIFO that was opened
-would hang the box, or answer.
+The tests look for content from outside the folder. An opened device or FIFO would answer or make the box hang.
 """
 
 import contextlib
@@ -61,13 +60,13 @@ print({path: data for path, data in shown.items()})
 
 
 def test_devices_and_fifos_in_a_folder(hostile, host, mode):
-    """They do not exist in the box. Making a device takes root; a FIFO and a socket anybody."""
+    """They do not exist in the box. Only root can make a device; any user can make a FIFO and a socket."""
     import socket
 
     os.mkfifo(host / "fifo")
     os.chmod(host / "fifo", 0o666)
     with socket.socket(socket.AF_UNIX) as listener:
-        folder = os.open(host, os.O_PATH)  # a socket's address has 107 bytes, which the folder's path may exceed
+        folder = os.open(host, os.O_PATH)  # the folder's path may be longer than the 107 bytes of a socket's address
         listener.bind(f"/proc/self/fd/{folder}/socket")
         os.close(folder)
         for name, kind, major, minor in (
@@ -81,7 +80,7 @@ def test_devices_and_fifos_in_a_folder(hostile, host, mode):
     assert eval(out) == {"/data/folder": None, "/data/folder/file": b"plain"}, out
 
 
-#: Of proc(5), filesystems that hold no files of anybody's.
+#: The file systems of proc(5) that contain no user's files.
 MADE_UP = {
     "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "debugfs", "tracefs", "securityfs", "bpf", "pstore",
     "configfs", "fusectl", "binfmt_misc", "efivarfs", "nsfs",
@@ -89,7 +88,7 @@ MADE_UP = {
 
 
 def test_filesystems_of_the_kernels(mode):
-    """Refused before a box starts, wherever this host has mounted them."""
+    """They are refused before a box starts, wherever the host has mounted them."""
     with open("/proc/self/mounts", encoding="ascii") as file:
         mounts = {line.split()[1]: line.split()[2] for line in file}
     refused = [
@@ -104,8 +103,10 @@ def test_filesystems_of_the_kernels(mode):
 
 
 def test_the_whole_host(hostile, mode):
-    """The files of / are what was asked for; what the kernel makes up below it, and devices, are not among them.
-    Nothing is written: the program only looks."""
+    """The mount has the files of /, without devices and without the kernel's file systems below it.
+
+    The program only reads.
+    """
     out = hostile.ok(
         f"""
 import os
@@ -128,8 +129,10 @@ print(sorted(set(os.listdir("/data")) & {{"etc", "usr"}}))
 
 
 def test_a_hard_link_to_a_secret_through_an_overlay(hostile, host):
-    """It is in the folder, and so it is read; what the box writes there stays in the box, and a commit replaces the
-    name and not the file that other names have."""
+    """The linked file is in the folder, so the box can read it.
+
+    Writes of the box stay in the box, and a commit replaces the name, not the file that has other names.
+    """
     os.link(host.parent / "outside" / "file", host / "linked")
     result = hostile.run(
         "with open('/data/linked', 'w') as file: file.write('changed')\nimport os; os.chmod('/data/linked', 0o6777); print(open('/data/linked').read())",
@@ -141,7 +144,9 @@ def test_a_hard_link_to_a_secret_through_an_overlay(hostile, host):
 
 
 def test_a_hard_link_made_by_the_guest_does_not_leave_the_mount(hostile, host):
-    """From an rw mount to another mount, to the box's own memory and back: EXDEV, as between filesystems."""
+    """Links from an rw mount to another mount, to the box's own memory and back fail with EXDEV, as between file
+    systems.
+    """
     other = host.parent / "other"
     other.mkdir(0o777)
     other.chmod(0o777)
@@ -205,8 +210,11 @@ print(found)
 
 @pytest.mark.parametrize("walk", ["openat2", "walk", "mountinfo"])
 def test_bind_mounts_in_a_folder(host, mode, walk):
-    """Another mount is never entered, of another filesystem or of the same one: not by openat2, not by the component
-    walk in its place, and not where the kernel does not say either of which mount a descriptor is."""
+    """Another mount of the same or another file system is never entered: neither by openat2 nor by the walk by
+    component.
+
+    That is also true where the kernel does not report the mount of a descriptor.
+    """
     for each in (host.parent, host, host.parent / "outside"):
         each.chmod(0o777)
     script = textwrap.dedent(BOUND).format(code=LOOK_AT_BOUND)
@@ -238,7 +246,7 @@ while True:
 
 @contextlib.contextmanager
 def swapping(folder, *names):
-    """Another process exchanges `folder` with each of the names in turn, in one step, as fast as it can."""
+    """Another process exchanges `folder` atomically with each of `names` in turn, as fast as it can."""
     with subprocess.Popen([sys.executable, "-c", SWAP, folder, *names], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout.readline() == b"ready\n"
@@ -288,7 +296,9 @@ def test_a_process_swaps_a_folder_of_an_rw_mount_for_ways_out(hostile, host, wal
 
 @pytest.mark.parametrize("mode", ["rw", "overlay"])
 def test_set_id_bits(hostile, host, mode):
-    """By every call that sets a mode, on files and folders, new and old: none is on the host, nor after a commit."""
+    """By every call that sets a mode, on files and folders, new and old: the host gets no set-id bit, nor does a
+    commit.
+    """
     result = hostile.run(
         """
 import os, raw

@@ -1,4 +1,4 @@
-"""What a guest can find in its own memory: nothing that tells about the host or how it was started."""
+"""The memory of a guest contains nothing about the host or about how the guest was started."""
 
 import os
 import socket
@@ -16,20 +16,20 @@ EACH_GUEST = True
 
 @pytest.fixture(scope="module")
 def memory(guest_kind, tmp_path_factory):
-    """A host folder with a telling name, and all readable memory of a guest whose script came from there."""
+    """A host folder with a unique name, and all readable memory of a guest whose script came from there."""
     folder = tmp_path_factory.mktemp("telling-folder-name")
     return folder, dumped(folder)
 
 
 @pytest.fixture(scope="module")
 def memory_of_release(tmp_path_factory, release):
-    """The same of a guest that is an unpacked release. Its library stays open for later boxes."""
+    """The memory of a guest of an unpacked release. Its library stays open for later boxes."""
     return dumped(tmp_path_factory.mktemp("script"), release)
 
 
 @pytest.fixture(scope="module")
 def memory_of_cpython_release(tmp_path_factory, cpython_release):
-    """The same of a CPython."""
+    """The memory of a guest of an unpacked CPython release."""
     return dumped(tmp_path_factory.mktemp("script"), cpython_release)
 
 
@@ -60,7 +60,7 @@ def dumped(folder, guest=None):
 
 
 def seen(text, needle, around=60):
-    """The surroundings of a needle in the text, or None."""
+    """The part of the text around `needle`, or None."""
     at = text.find(needle)
     return None if at < 0 else text[max(0, at - around) : at + around]
 
@@ -75,12 +75,12 @@ def test_no_path_of_the_host(memory):
 
 @pytest.mark.pypy
 def test_no_path_of_an_unpacked_release(memory_of_release, release):
-    """Its own folder is on the stack, in the loader's list and in PyPy's data, until the stub has been there."""
+    """The release's folder is on the stack, in the loader's list and in PyPy's data, until the stub removes it."""
     assert b"/usr/lib/pypy/bin/pypy3" in memory_of_release
     assert seen(memory_of_release, os.fsencode(release.parent)) is None
 
 
-@pytest.mark.pypy  # once: it names its guest itself
+@pytest.mark.pypy  # once: the test names its guest itself
 def test_no_path_of_an_unpacked_cpython(memory_of_cpython_release, cpython_release):
     assert b"/usr/lib/python/bin/python3" in memory_of_cpython_release
     assert seen(memory_of_cpython_release, os.fsencode(cpython_release.parent)) is None
@@ -116,7 +116,7 @@ print([libc.getauxval(kind) for kind in (11, 12, 13, 14, 23)], ctypes.string_at(
 
 
 def test_the_thread_id_is_virtual(hostile):
-    """glibc keeps it in memory; pthread_kill and recursive locks would tell."""
+    """glibc stores the thread id in memory; pthread_kill and recursive locks would show it."""
     out = hostile.ok("""
 import threading, os, ctypes
 print(threading.get_native_id() == os.getpid(), ctypes.CDLL(None).gettid() == os.getpid())
@@ -125,7 +125,7 @@ print(threading.get_native_id() == os.getpid(), ctypes.CDLL(None).gettid() == os
 
 
 def test_what_proc_says(hostile):
-    """Names, paths, addresses and counters of the host are not in the guest's /proc."""
+    """The guest's /proc has no names, paths, addresses or counters of the host."""
     out = hostile.ok("""
 import os
 for folder, names, files in os.walk("/proc"):

@@ -1,4 +1,4 @@
-"""Paths that lead out of what is mounted: none does, whatever stands on the host."""
+"""No path leads out of a mount, whatever the host's folder contains."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ SECRET = "the host's own secret"
 
 @pytest.fixture
 def host(tmp_path):
-    """A folder to mount, full of ways out, and a secret beside it."""
+    """A folder to mount, full of links that lead out, and a secret beside it."""
     secret = tmp_path / "secret.txt"
     secret.write_text(SECRET)
     folder = tmp_path / "mounted"
@@ -79,7 +79,7 @@ def test_ways_out(hostile, host, mounted):
     output = hostile.ok(WALK, **mounted)
     assert SECRET not in output
     assert "root:$" not in output and "root:!" not in output and "root:*" not in output
-    # Targets of links may be told (readlink); nothing is found at their ends.
+    # A guest may read the target of a link (readlink), but cannot open it.
     for line in output.splitlines():
         way, _, found = line.partition(" ")
         if way.startswith("/data/") and "[" in found:
@@ -111,8 +111,10 @@ for name in ("absolute", "relative", "inside/up", "inside/folder/secret.txt", ".
 
 
 def test_links_made_by_the_guest_lead_nowhere(hostile, host):
-    """In a writable mount the guest can make links: they are walked in virtual space alone, and the host's
-    programs that look later find no set-id bit and no device."""
+    """In a writable mount the guest can make links: they are resolved in the box's own tree alone.
+
+    Programs of the host later find no set-id bit and no device.
+    """
     output = hostile.run(
         f"""
 import os, stat
@@ -142,7 +144,7 @@ for make in (lambda: os.mknod("/data/dev", stat.S_IFCHR | 0o666, os.makedev(1, 3
 
 
 def test_a_fifo_on_the_host_stops_nobody(hostile, mounted):
-    """Opening one would wait for a writer, in the controller."""
+    """If the controller opened a FIFO, it would wait for a writer."""
     result = hostile.run(
         """
 import os
@@ -156,7 +158,9 @@ for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
 
 
 def test_hard_links_from_the_host_are_files_like_others(hostile, host):
-    """What the host links into a folder is in it. From a read-only mount no link or write reaches it."""
+    """A file that the host links into a folder is in the mount. In a read-only mount it can be neither linked nor
+    written.
+    """
     os.link(host.parent / "secret.txt", host / "linked")
     output = hostile.run(
         """
@@ -182,7 +186,7 @@ def test_the_kernels_filesystems_are_no_sources(source, mode):
 
 
 def test_the_hosts_root_as_a_mount_shows_no_proc(hostile):
-    """/ mounted read-only: another filesystem below it is not crossed into."""
+    """With / mounted read-only, other file systems below it are not entered."""
     output = hostile.ok(
         f"""
 import os
@@ -214,7 +218,7 @@ for start in ("/data", "/data/inside", "/box", "/"):
 
 
 def test_a_folder_moved_out_while_the_guest_stands_in_it(hostile, host):
-    """The host moves the guest's working folder out of the mount; `..` then leads nowhere outside."""
+    """The host moves the guest's working folder out of the mount; `..` then does not lead outside."""
     import proxybox
 
     moved = []

@@ -1,7 +1,7 @@
-"""Signals that a guest does not take, and what they cost others.
+"""Signals that a guest does not accept, and their cost to others.
 
-The kernel counts pending signals for a user, over all of its processes: real-time ones cannot be sent to anybody beyond
-the limit. A guest that blocks them natively, and tells the controller that it does not, takes none.
+The kernel counts a user's pending signals over all of its processes: beyond the limit no real-time signal can be sent.
+A guest that blocks signals natively, and reports to the controller that it does not, accepts none.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from proxybox.controller.drivers.engine import the_engine
 from proxybox.controller.process import signalled
 from proxybox.controller.seal import layers
 
-#: Every signal that can be handled; the kernel keeps back all of them, and the controller sends them.
+#: Every signal that can be handled: the kernel holds all of them pending, and the controller sends them.
 TAKES_NONE = """
 import os, raw, signal, struct
 numbers = [number for number in range(1, 65) if number not in (9, 11, 19, 31, 32, 33)]
@@ -41,15 +41,16 @@ print(taken)
 """
 
 
-#: What may wait for one guest: what it has caused, and the SIGCONT by which it goes on where it takes turns.
+#: The most signals that may be pending for one guest: those that it has caused, and a SIGCONT where it takes turns.
 MOST = signalled.SIGNALS_AT_ONCE + 1
-#: Signals that waited for others of the user's before, where boxes have no namespace and run as this process does.
+#: Signals that were already pending for the user, where boxes have no namespace and run as this process's user.
 before = [0]
 
 
 def undelivered(pid):
-    """How many signals the kernel has kept for the user of a process, in its user namespace and, by their numbers, for
-    the process itself."""
+    """How many signals are pending for the user of a process in its user namespace, and how many numbers are pending
+    for the process.
+    """
     status = Path(f"/proc/{pid}/status").read_text()
     kept = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
     return queued(pid) - before[-1], kept.bit_count()
@@ -59,13 +60,13 @@ def queued(pid):
     return int(re.search(r"SigQ:\s*(\d+)/", Path(f"/proc/{pid}/status").read_text())[1])
 
 
-#: Without a namespace the kernel counts by user: what boxes of other tests, which run at the same time, may have.
+#: Without a namespace the kernel counts by user: signals that boxes of other tests may have pending at the same time.
 OF_OTHERS = 64
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines():
-    """Threads that last, and would be taken for leavings of the first test that needs one."""
+    """Starts the engine before the tests: its threads last, and would count as left behind by a test."""
     the_engine()
 
 
@@ -83,7 +84,7 @@ def spaced(request, monkeypatch):
 
 @pytest.mark.parametrize("start", ["cold", "warm"])
 def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spaced, start):
-    """Its own are kept by the controller: the kernel has a few at a time."""
+    """The controller holds its signals back: only a few at a time are pending in the kernel."""
     make = warm if start == "warm" else sandbox
     box = make(limits={"calls": None})
     session = box.session(files=hostile.files, timeout=200)
@@ -102,7 +103,7 @@ def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spa
 
 
 def test_a_copy_of_a_box_that_takes_no_signal_gets_its_own(hostile, sandbox, spaced):
-    """A session's copies share its user namespace: each has a few."""
+    """A session's copies share its user namespace: only a few signals are pending for each."""
     session = sandbox(session={"branches": 8}, limits={"calls": None}).session(files=hostile.files, timeout=200)
     copies = [session.fork() for _ in range(4)]
     for each in copies[:3]:
@@ -137,7 +138,7 @@ def test_a_box_takes_no_signal_and_others_of_its_pool_get_theirs(hostile, spaced
 
 
 def test_signals_of_one_number_that_were_blocked_come_one_after_the_other(hostile):
-    """A program that opens its mask gets all of them; one that makes no call meanwhile, too."""
+    """A program that unblocks the signal gets all of them, even when it makes no call meanwhile."""
     out = hostile.ok(
         """
 import ctypes, os, raw, resource, signal, struct

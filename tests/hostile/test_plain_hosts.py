@@ -1,4 +1,4 @@
-"""Boxes where the caller may do little: as an ordinary user, under a container's default filter, and in a container."""
+"""Boxes of a caller with few rights: as an ordinary user, under a container's default filter, and in a container."""
 
 import functools
 import json
@@ -100,7 +100,7 @@ def run(command, **options):
 
 
 def in_container(options, command, timeout=100):
-    """The end of a command in a container; skips where nobody may make one."""
+    """Runs a command in a container. Skips the test where this user may not make one."""
     ended = subprocess.run(
         [sys.executable, HERE / "container.py", *options, *command], capture_output=True, text=True, timeout=timeout
     )
@@ -110,7 +110,7 @@ def in_container(options, command, timeout=100):
 
 
 def test_the_profiles_name_their_calls_rightly():
-    """Against the numbers of this system's own headers; calls that are newer than those are left out."""
+    """The numbers are those of this system's headers, except for calls that are newer."""
     header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
     if not header.exists():
         pytest.skip("the C library's headers are not where Debian has them")
@@ -126,7 +126,7 @@ def test_the_profiles_name_their_calls_rightly():
 
 
 def test_the_profile_of_podman_is_the_one_that_is_installed():
-    """Debian has it in golang-github-containers-common, which podman and buildah bring with them."""
+    """Debian has the profile in golang-github-containers-common, on which podman and buildah depend."""
     installed = Path("/usr/share/containers/seccomp.json")
     if not installed.exists():
         pytest.skip("no profile of Podman's is installed here")
@@ -151,14 +151,14 @@ def test_under_a_containers_filter():
 
 
 def test_as_an_ordinary_user():
-    """For root: one that sees only what can be read by everybody, and may make namespaces."""
+    """When root runs this: a user who can read only files that everybody may read, and may make namespaces."""
     program = PROGRAM.format(outer="none", contained=not os.getuid(), writable=True)
     command = ["-c", program]
     ended = run(command) if os.getuid() else in_container(["--filter=none"], [sys.executable, *command])
     assert ended.returncode == 0 and "all well" in ended.stdout, ended.stderr
 
 
-#: What a box lacks under each filter that it would have in the same container without one.
+#: Layers that a box lacks under each filter, but not in the same container without a filter.
 LACKING = {
     "docker": {"namespaces", "same addresses"},
     "containerd": {"namespaces", "same addresses"},
@@ -172,7 +172,7 @@ LACKING = {
     [("docker", True), ("docker", False), ("containerd", True), ("podman", False), ("systemd", True)],
 )
 def test_in_an_ordinary_container(outer, writable):
-    """An engine's own profile or the systemd unit's filters, no capabilities, a read-only root, nothing else executable, uid 1000."""
+    """A profile or the unit's filters, no capabilities, uid 1000, a read-only root that alone is executable."""
     options = [f"--filter={outer}", *([] if writable else ["--nothing-writable"])]
     program = PROGRAM.format(outer=outer, contained=True, writable=writable)
     ended = in_container(options, [sys.executable, "-c", program])
@@ -190,7 +190,7 @@ def layers_under(outer):
 @pytest.mark.outer_layers
 @pytest.mark.parametrize("outer", LACKING)
 def test_what_a_box_lacks_under_a_filter(outer):
-    """Against the layers of a box in the same container without one: what is not lacking is the same, word for word."""
+    """Compared with a box in the same container without a filter, all other layers have exactly the same text."""
     without, under = layers_under("none"), layers_under(outer)
     if is_missing(without["namespaces"]):
         pytest.skip(f"boxes have no namespaces here: {without['namespaces']}")
@@ -210,20 +210,21 @@ def test_the_demo_in_an_ordinary_container():
 @pytest.mark.pypy
 @pytest.mark.timeout(600)
 def test_hostile_code_in_an_ordinary_container():
-    """Those hostile tests that rest on what the kernel gives. All of them: python tests/hostile/container.py --init
-    $PWD/.venv/bin/python -m pytest -c $PWD/pyproject.toml --rootdir $PWD -p no:cacheprovider $PWD/tests/hostile"""
+    """The hostile tests that depend on the kernel. To run all of them: python tests/hostile/container.py --init
+    $PWD/.venv/bin/python -m pytest -c $PWD/pyproject.toml --rootdir $PWD -p no:cacheprovider $PWD/tests/hostile
+    """
     names = ("raw_system_calls", "stub_overwritten", "threads_and_forks", "own_memory", "paths_out_of_mounts")
     files = [str(HERE / f"test_{name}.py") for name in names]
     options = ["-q", "-p", "no:cacheprovider", "-c", str(CHECKOUT / "pyproject.toml"), f"--rootdir={CHECKOUT}"]
-    # Half a minute more in which the kernel gives nothing special; and to the kernel both kinds of guest are the same.
-    # Nothing that is unpacked in /tmp can be executed there.
+    # Left out: half a minute in which nothing depends on the kernel, and tests that would execute files in /tmp, which
+    # a container forbids. For the kernel both kinds of guest are the same.
     options += ["--kind=pypy", "-k", "not while_many_threads_wait and not unpacked"]
     ended = in_container(["--init"], [sys.executable, "-m", "pytest", *options, *files], timeout=500)
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
 
 
 def test_a_host_that_refuses_filters():
-    """A start error with advice, and nothing run."""
+    """The start fails with advice, and nothing runs."""
     program = """
 import ctypes, struct, errno
 code = b"".join(struct.pack("HBBI", *line) for line in [

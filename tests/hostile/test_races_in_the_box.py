@@ -1,7 +1,7 @@
-"""A second thread of the guest changes what the first has asked for while the controller decides.
+"""A second thread of the guest changes the arguments of the first while the controller decides.
 
-What the controller decided must be what it does: it reads the guest's memory once, as a copy in the request. Were it
-read again, a path that an interceptor has refused would be opened, or the audit would not say what has happened.
+The controller must do exactly what it has decided: it reads the guest's memory once, as a copy in the request. If it
+were read again, a path that an interceptor has refused would be opened, or the audit would be wrong.
 """
 
 import errno
@@ -14,7 +14,7 @@ from proxybox import Mount
 
 SECRET = "the host's own secret"
 
-#: Flips a path in memory by machine code, so that no lock of the interpreter holds it up, and opens it all the while.
+#: Changes a path in memory by machine code, which needs no lock of the interpreter, while another thread opens it.
 RACE = """
 import raw, threading, ctypes, os, struct
 page = raw.code(bytes(4096))
@@ -70,7 +70,7 @@ def test_a_path_changed_after_it_was_decided(hostile, host, mode):
 
 
 def test_lengths_and_pieces_changed_after_they_were_measured(hostile):
-    """writev whose lengths grow and addresses move between the stub's look at them and its sending."""
+    """The lengths and addresses of a writev change after the stub has measured them and before it sends the data."""
     result = hostile.run(
         """
 import raw, threading, ctypes, struct, os
@@ -94,8 +94,9 @@ print(results <= {16, 4096}, len(written) == os.stat(fd).st_size, set(written) <
 
 
 def test_a_reply_that_a_second_thread_takes(hostile):
-    """Replies of the first thread's pipe are stolen and rewritten by another: the guest believes what it likes, the
-    controller did what the audit says."""
+    """Another thread takes and changes replies of the first thread's pipe: the guest gets false results, but the
+    controller has done what the audit says.
+    """
     audited = []
     with proxybox.Sandbox(audit=audited.append) as box:
         result = box.run(
@@ -138,8 +139,10 @@ raw.exchange(raw.SLEEP)
     ids=["whole", "halves", "single bytes", "second halves"],
 )
 def test_frames_of_several_threads_on_one_channel(hostile, outside, piece, turns):
-    """All write to the main thread's channel at once: an answer for each whole frame, or a breach, and no folder that
-    no frame has named."""
+    """All threads write to the main thread's channel at once: each whole frame has an answer, or there is a breach.
+
+    No folder exists that no frame has named.
+    """
     result = hostile.run(INTERLEAVED.format(threads=6, piece=piece, turns=turns), timeout=0.6, limits={"threads": 8})
     assert result.status in ("misbehaved", "time_limit"), result
     names = {change.name for change in result.files.changes if change.type == "dir"}
@@ -147,7 +150,7 @@ def test_frames_of_several_threads_on_one_channel(hostile, outside, piece, turns
 
 
 def test_frames_of_several_threads_on_each_others_channels(hostile):
-    """Each writes what it likes to the next one's channel while that is at its own calls."""
+    """Each writes frames to the next one's channel while that one makes its own calls."""
     result = hostile.run(
         """
 import raw, threading, os
@@ -167,8 +170,10 @@ raw.exchange(raw.SLEEP)
 
 
 def test_the_stack_of_another_thread_overwritten(hostile, outside):
-    """The other waits in the kernel; every word of its stack becomes the address of code that makes calls of its own
-    choice. It wakes up in that code, and the code is stopped as all is."""
+    """The other thread waits in the kernel, and every word of its stack becomes the address of code that makes calls.
+
+    It wakes up in that code, and the filter stops the calls.
+    """
     out = hostile.run(
         f"""
 import raw, threading, ctypes, outside, time
@@ -200,7 +205,7 @@ raw.exchange((231, 0, raw.ROUTE))
 
 @pytest.mark.parametrize("room", [8, 64, 400, 1200, 5000])
 def test_a_stack_too_small_for_the_handler(hostile, outside, room):
-    """A call with its stack pointer so near to unmapped memory that the signal frame, or the handler, finds no room."""
+    """The stack pointer is so near to unmapped memory that the signal frame, or the handler, has no room."""
     result = hostile.run(
         f"""
 import raw, ctypes, outside
@@ -222,7 +227,7 @@ print("returned")
 
 
 def test_calls_when_there_is_no_memory_left(hostile):
-    """The address space is full to the last page: the handler needs none, and each call is answered."""
+    """The address space is full: the handler needs no memory, and each call is answered."""
     out = hostile.ok(
         """
 import raw, os
@@ -263,7 +268,7 @@ print("done")
 
 
 def test_the_neighbour_of_a_race(hostile, host):
-    """What another box is answered meanwhile is its own."""
+    """Another box gets its own answers meanwhile."""
     results = []
     thread = threading.Thread(
         target=lambda: results.append(

@@ -1,4 +1,4 @@
-"""A host thread swaps what stands in a mount while the guest opens it: nothing outside is ever seen."""
+"""A host thread swaps files in a mount while the guest opens them: the guest never gets a file from outside."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ SECRET = "the host's own secret"
 
 @contextlib.contextmanager
 def swapping(swap):
-    """Calls `swap` again and again until the end of the block."""
+    """Calls `swap` repeatedly until the end of the block."""
     over = threading.Event()
 
     def work():

@@ -1,7 +1,7 @@
 """System calls made by machine code: none but those of the seal's table reach the kernel.
 
-The guest overwrites the stub's SIGSYS handler, which is its right, so that whatever the filter stops
-has the result TRAPPED, and whatever it lets through the kernel's own. `python -m tests.seal` prints the sweep's counts.
+The guest overwrites the stub's SIGSYS handler, as it may. Calls that the filter stops then have the result TRAPPED;
+others have the kernel's result. `python -m tests.seal` prints the sweep's counts.
 """
 
 import struct
@@ -28,7 +28,7 @@ print(let_through)
 
 @pytest.fixture
 def let_through(hostile):
-    """The calls, given as source text, that came to the kernel, with what it answered."""
+    """A function that returns the calls that reached the kernel, with their results. calls: source text."""
 
     def probe(calls, **options):
         text = PROBE.format(calls=calls, on_sigsys=hostile.symbol("on_sigsys"))
@@ -41,7 +41,7 @@ def let_through(hostile):
 @pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_x86_64_and_x32(hostile, box, thread):
-    """Allowed are the numbers of the table, and of them the calls that expected.py allows; nothing else is."""
+    """The allowed numbers are those of the table, and of their calls only those that expected.py allows."""
     kind, options = sweep.BOXES[box]
     if thread and not kind.threads:
         kind, options = kind._replace(channels=2, threads=True), {**options, "limits": {"threads": 2}}
@@ -49,14 +49,16 @@ def test_every_number_of_x86_64_and_x32(hostile, box, thread):
     total = sweep.sum_of("all", counts)
     assert total.surprises == []
     assert total.allowed == sweep.listed(kind)
-    assert total.numbers == len(TABLE) - len(sweep.EXEMPT) + len(BEYOND) + len(TABLE)  # x32's
+    assert total.numbers == len(TABLE) - len(sweep.EXEMPT) + len(BEYOND) + len(TABLE)  # the numbers of x32
 
 
 @pytest.mark.cover(1)
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_i386(box):
-    """A process each, under the filters of a box: killed before the kernel has looked at the number. They are forked by
-    a small process: this one has much memory to be copied."""
+    """Each call in a process of its own, under the filters of a box: the kernel kills it whatever the number is.
+
+    A small process forks them, because this one has much memory to copy.
+    """
     code = (
         f"from tests.seal import sweep\nkind, _ = sweep.BOXES[{box!r}]\n"
         "count = sweep.by_int_80(kind, range(512), sweep.machine_code(), each=1)\n"
@@ -74,7 +76,7 @@ def test_numbers_of_i386_in_boxes(hostile):
 
 
 def test_what_the_sweep_of_i386_sees_without_a_filter(monkeypatch):
-    """It is the filter that kills: without one, getpid comes back, and under one that traps it is TRAPPED."""
+    """Only the filter kills: without one getpid returns, and with one that traps the result is TRAPPED."""
     every = [(0x06, 0, 0, 0x7FFF0000)]
     for value, wanted in ((0x7FFF0000, "allowed"), (0x00030000, "trapped")):
         first = [(0x20, 0, 0, 4), (0x15, 1, 0, 0x40000003), *every, (0x06, 0, 0, value)]
@@ -141,7 +143,7 @@ def test_clone_with_any_flags_but_those_of_a_thread(let_through):
 
 
 def test_a_thread_without_leave(let_through):
-    """The flags of a thread, without ROUTE: told from a call that the stub has announced."""
+    """Without ROUTE a clone with the flags of a thread is not a call that the stub has announced."""
     assert let_through("[(56, 0x3d0f00, raw.code(bytes(4096)) + 4000, 0, 0, 0, 0)]") == []
 
 
@@ -175,7 +177,9 @@ def test_a_timed_wait_is_no_clock_where_time_is_frozen(let_through):
 
 
 def test_no_wait_to_go_on_with_where_time_is_frozen(let_through):
-    """restart_syscall(2) repeats timed waits, which are native with real time only; then it has nothing to repeat."""
+    """restart_syscall(2) continues timed waits, which are native with real time only. Here there is nothing to
+    continue.
+    """
     import proxybox
 
     assert let_through("[(219,)]", time=proxybox.Time.frozen("2030-01-01")) == []
@@ -183,7 +187,9 @@ def test_no_wait_to_go_on_with_where_time_is_frozen(let_through):
 
 
 def test_other_descriptors_than_the_channel(let_through):
-    """read and write are native on the box's own pipe ends only, garbage above included."""
+    """read and write are native only on the box's own pipe ends, also with garbage in the upper half of the
+    register.
+    """
     calls = """(lambda page: [(number, fd, page, 1, raw.ROUTE)
         for number in (0, 1) for fd in (0, 1, 2, 35, 36, 255, 1 << 20, -1, -100, 1 << 31, (1 << 32) - 1)])(
         raw.code(bytes(4096)))"""
@@ -201,7 +207,7 @@ def test_other_descriptors_than_the_channel(let_through):
     ],
 )
 def test_other_doors_into_the_kernel(hostile, name, text):
-    """The 32-bit ABI ends the process at once; what the processor lacks ends it, too."""
+    """The 32-bit ABI ends the process at once, and so does an instruction that the processor lacks."""
     result = hostile.run(f"""
 import raw, ctypes
 low = raw.check(raw.syscall(9, 0x100000, 4096, 7, 0x32, -1, 0))
@@ -216,7 +222,7 @@ print("after", flush=True)
 
 
 def test_the_vsyscall_page(hostile):
-    """Its entries at fixed addresses are the oldest clock of all."""
+    """Its entries at fixed addresses are the oldest way to the time."""
     import proxybox
 
     result = hostile.run(
@@ -233,9 +239,9 @@ print(moment)
 
 @pytest.mark.parametrize(("length", "signal"), [(0, None), (8192, 11)])
 def test_the_vdso_as_the_kernel_made_it(hostile, length, signal):
-    """MADV_DONTNEED is native, and drops the stub's code over the vDSO: the kernel's own is back, its clock is not.
+    """madvise with MADV_DONTNEED is native, and restores the kernel's own vDSO, but without its clock data.
 
-    Where other memory lies in the place of the clock by then, the kernel's code makes a call, which is answered.
+    Where other memory is at the clock's address by then, the kernel's code makes a system call, which is answered.
     """
     import proxybox
 
@@ -262,7 +268,7 @@ print(moment[0], flush=True)
 
 
 def test_the_answers_of_the_controller_to_raw_calls(hostile):
-    """Past libc, through the stub: refused by policy, each one."""
+    """Calls without libc, but through the stub: each one is refused by the policy."""
     out = hostile.ok("""
 import raw
 page = raw.code(bytes(8192)); path = raw.code(b"/etc/shadow\\0")

@@ -1,4 +1,4 @@
-"""What a program may try against the review of its changes, and against the undoing of what was accepted."""
+"""A program's attacks on the review of its changes, and on undoing accepted ones."""
 
 import os
 import resource
@@ -35,7 +35,7 @@ def run(folder: Path, code: str, **options: object) -> proxybox.Result:
 
 
 def accepted(folder: Path, code: str, **options: object) -> str:
-    """Commits everything, and returns the id."""
+    """Runs code, commits all changes, and returns the commit's id."""
     review = run(folder, code, **options).files.review()
     assert review.accept_all() == ()
     return review.commit().id
@@ -67,7 +67,7 @@ def test_a_program_that_sees_the_backup_can_neither_take_it_nor_have_it_changed_
 
 @pytest.mark.parametrize("forged", ["the backup", "what was written", "the folder"])
 def test_a_backup_that_a_program_has_forged_is_not_put_back(folder, forged):
-    """A box with the folder mounted rw, dotfiles included, writes in place: the inodes are the same."""
+    """A box with the folder mounted rw, with dotfiles, can change the backup's files in place. Undoing then fails."""
     first = accepted(folder, "open('file', 'w').write('new')")
     (own,) = folder.glob(".proxybox-commit-*")
     code = {

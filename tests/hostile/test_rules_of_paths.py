@@ -1,4 +1,4 @@
-"""A rule about paths that the tour gives, and programs that go around it: by other spellings, links, descriptors."""
+"""The tour's rule about paths, and programs that try to avoid it: by other spellings, links, descriptors."""
 
 import re
 import textwrap
@@ -10,7 +10,7 @@ from proxybox.policies import Mount
 
 TOUR = Path(__file__).resolve().parents[2] / "docs/tour.md"
 FILES = {".secret": "S", ".folder/file": "S", "plain": "P", "d/file": "F"}
-#: Each tries to read or to change a dotfile; none may come back.
+#: Each tries to read or to change a dotfile; none may succeed.
 WAYS = {
     "absolute": "read('/box/.secret')",
     "relative": "read('.secret')",
@@ -67,7 +67,7 @@ print(read("plain"), read("d/file"), read("d/../plain"), os.listdir("d"), os.pat
 
 
 def rule() -> Any:
-    """As the tour has it."""
+    """The rule from the tour's text."""
     text = TOUR.read_text()
     found = re.search(r"^    def no_dotfiles.*?(?=\n\n    proxybox\.Sandbox)", text, re.DOTALL | re.MULTILINE)
     assert found is not None
@@ -82,12 +82,12 @@ def test_no_other_spelling_goes_around_the_rule_of_the_tour(hostile):
     )
     assert result.stdout == "P F P ['file', 'up'] True\n", result
     assert {denial.reason for denial in result.denials} == {"dotfiles are not for you"}
-    changed = {change.name for change in result.files.changes} - {".folder"}  # which was given
+    changed = {change.name for change in result.files.changes} - {".folder"}  # this file was given to the box
     assert not [name for name in changed if "." in name or name in ("hard", "moved")]
 
 
 def test_where_the_paths_of_calls_lead(hostile):
-    """As written, the links on the way, the end; each path of a call's."""
+    """An interceptor sees each path of a call as written, the links on the way, and the end."""
     seen = {}
 
     def watch(call):
@@ -118,7 +118,7 @@ for path in ("nothing/../else", "second/no/../such"):
     stats = [paths for name in ("newfstatat", "stat") for paths in seen.get(name, [])]
     chain = (b"/box/second", b"/box/first", b"/data/sub")
     assert (b"/box/second/x", *chain[:2], b"/data/sub/x") in stats
-    assert (b"/box/y", *chain[:2], b"/data/y") in stats  # by its letters, and by the links
+    assert (b"/box/y", *chain[:2], b"/data/y") in stats  # as written, and after the links
     assert (b"/data/sub/x",) in stats
     assert (b"/box/else", b"/box/else") not in stats and (b"/box/else",) in stats
     assert seen["symlink"] == [(b"/box/first",), (b"/box/second",)]

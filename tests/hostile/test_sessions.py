@@ -1,6 +1,7 @@
-"""Programs in sessions that do not let go: they ignore interrupts, break what leads them, and leave things for later calls.
+"""Programs in sessions that ignore interrupts, break the code that runs the session, and leave things for later calls.
 
-A call ends within its limits, and says by whose word it ended; the next one works, or says that the session has ended.
+A call ends within its limits, and its Result says which limit. The next call works, or reports that the session has
+ended.
 """
 
 import threading
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.cover(2)
 
 @pytest.fixture(params=["cold", "warm"])
 def make(request, sandbox, warm, hostile):
-    """Makes sessions, started by themselves or from a zygote."""
+    """Makes sessions, from a new process or from a zygote."""
 
     def session(**options):
         maker = warm if request.param == "warm" else sandbox
@@ -25,7 +26,7 @@ def make(request, sandbox, warm, hostile):
 
 
 def works(session):
-    """Whether it takes calls; the other way is that it says that it has ended."""
+    """Whether a session accepts calls. If it has ended, it must report that."""
     if not session.alive:
         with pytest.raises(proxybox.SandboxClosedError):
             session.exec("1")
@@ -55,7 +56,9 @@ DEAF = {
 
 @pytest.mark.parametrize("code", DEAF.values(), ids=DEAF.keys())
 def test_who_does_not_listen(make, code):
-    """It is interrupted; who does not heed that is ended, and both are told."""
+    """A program that ignores the interrupt is ended. The Result names the limit and says whether the session has
+    ended.
+    """
     session = make()
     result = session.exec(code, timeout=0.3)
     assert result.status == "time_limit", result
@@ -65,7 +68,7 @@ def test_who_does_not_listen(make, code):
 
 
 def test_who_listens_lives(make):
-    session = make(session={"grace": 20})  # on a busy machine it may take long to be heard
+    session = make(session={"grace": 20})  # on a busy machine the interrupt may take effect late
     for _ in range(3):
         result = session.exec("while True: pass", timeout=0.2)
         assert (result.status, session.alive) == ("time_limit", True), result
@@ -74,7 +77,7 @@ def test_who_listens_lives(make):
 
 
 def test_a_storm_of_interrupts(make):
-    """From another thread, at every moment of many calls: between them they are nobody's."""
+    """Another thread interrupts at every moment of many calls. Between calls an interrupt has no effect."""
     session = make()
     over = threading.Event()
 
@@ -96,11 +99,11 @@ def test_a_storm_of_interrupts(make):
         over.set()
         attack.join()
     assert session.alive
-    assert works(session) or works(session)  # the last of them may come late
+    assert works(session) or works(session)  # the last interrupt may come late
 
 
 def test_interrupts_without_a_handler(make):
-    """The program has taken the handler away: the session ends, and says so."""
+    """The program has removed the handler: the session ends, and the Result reports that."""
     session = make()
     result = session.exec(
         "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print('x', flush=True)\nwhile True: pass",
@@ -143,7 +146,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("code", BREAKS.values(), ids=BREAKS.keys())
 def test_what_leads_it_is_broken(make, code):
-    """The session goes on, or it says that it has ended; the caller's next calls come back in both cases."""
+    """The session goes on, or reports that it has ended. In both cases the caller's next calls return."""
     session = make(limits={"memory": "300M"})
     session.exec(code, timeout=3)
     for _ in range(3):
@@ -171,9 +174,9 @@ def test_ends(make, code, exit_code, signal):
 
 
 def test_ends_between_calls(make):
-    """A thread that is left ends the process at the next call, or while nobody serves it.
+    """A thread of an earlier call ends the process at the next call or between calls.
 
-    On a busy machine it may do so in the call that starts it: then another session is tried.
+    On a busy machine it may do so during the call that starts it: then the test uses another session.
     """
     code = (
         "import raw, threading; threading.Thread(target=lambda: raw.syscalls([(24,)] * 100000 + [raw.LEAVE])).start()"
@@ -213,7 +216,7 @@ ODD_ERRORS = {
 
 @pytest.mark.parametrize("code", ODD_ERRORS.values(), ids=ODD_ERRORS.keys())
 def test_odd_errors(make, code):
-    """What is told of them is bounded, and can be printed."""
+    """The text of an error is bounded, and can be printed."""
     session = make(limits={"memory": "1G"})
     result = session.exec(code, timeout=100)
     assert result.status in ("ok", "error", "syntax_error", "memory_limit", "crashed"), result.status
@@ -253,7 +256,7 @@ def test_odd_values(make, expression):
 
 
 def test_a_flood_of_output_in_each_call(make, hostile):
-    """So much of each call is kept as the policy says."""
+    """The output of each call is stored up to the policy's limit."""
     session = make(output={"limit": "100K"})
     before = hostile.resident()
     for _ in range(5):
@@ -293,7 +296,7 @@ def test_disk_over_many_calls(make):
 
 
 def test_calls_in_one_call(make):
-    """limits.calls is that of each; who exceeds it has ended."""
+    """limits.calls is the limit of each call. A session that exceeds it ends."""
     session = make(limits={"calls": 5000})
     for _ in range(4):
         assert session.exec("import os\nfor _ in range(3000): os.getppid()").ok
@@ -303,7 +306,7 @@ def test_calls_in_one_call(make):
 
 
 def test_cpu_time_of_many_calls(make):
-    """limits.cpu_time is that of each, not of all together."""
+    """limits.cpu_time is the limit of each call, not of all together."""
     session = make(limits={"cpu_time": 1})
     for _ in range(4):
         result = session.exec(
@@ -320,7 +323,7 @@ def test_cpu_time_of_the_whole(make):
 
 
 def test_threads_that_compute_between_calls(make):
-    """Nobody waits for them, and their time is counted."""
+    """No call waits for them, but their time is charged."""
     session = make(limits={"cpu_time": 0.3, "threads": 4})
     result = session.exec(
         "import raw, threading\nfor _ in range(3): threading.Thread(target=raw.function(bytes([0xEB, 0xFE])), daemon=True).start()"
@@ -332,13 +335,13 @@ def test_threads_that_compute_between_calls(make):
             break
         end.wait(0.02)
     assert not session._live._live.process.watch.is_running(), pid
-    if session.alive:  # else the call itself has taken so long
+    if session.alive:  # otherwise the call itself has used up the time
         result = session.eval("1")
     assert (result.status, session.alive) == ("time_limit", False), result
 
 
 def test_output_of_threads_between_calls(make):
-    """What a thread prints while no call runs belongs to the next."""
+    """Output of a thread while no call runs belongs to the next call."""
     session = make()
     session.exec(
         "import threading, time\ndef f():\n    while True: print('x', flush=True); time.sleep(0.001)\nthreading.Thread(target=f, daemon=True).start()"
@@ -370,7 +373,9 @@ LOOKED_AT = {
 
 @pytest.mark.parametrize("code", LOOKED_AT.values(), ids=LOOKED_AT.keys())
 def test_looks_at_objects(make, monkeypatch, code):
-    """Completions and inspections run the program's code: within a second, and what comes is of the promised form."""
+    """Completions and inspections may run the program's code: they end within the limit, and their results have the
+    documented form.
+    """
     monkeypatch.setattr("proxybox.commands.LOOK_LIMIT", 0.3)
     session = make()
     session.exec(code)

@@ -1,7 +1,7 @@
-"""A neighbour goes on beside many boxes of six kinds that compute without end: shares are for boxes, not for threads.
+"""A neighbour goes on beside many boxes that compute for ever: each box has a share of the CPU, not each thread.
 
-What is held here does not depend on how busy the machine is: those that compute for long wait, stopped, but for one on
-each CPU, and the neighbour's runs end within their limits. `python -m benchmarks.shares` measures what it costs.
+The assertions do not depend on how busy the machine is: boxes that compute for long are stopped, except one on each
+CPU, and the neighbour's runs end within their limits. `python -m benchmarks.shares` measures the cost.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tests import sweeps
 from tests.hostile.conftest import GUEST
 
 LIMITS = {"wall_time": 120, "cpu_time": 60, "calls": None}
-#: Kinds, and how many boxes of each: a third of them, unless all of each sweep is asked for.
+#: How many boxes of each kind: a third of the number, or the whole number with PROXYBOX_FULL.
 BESIDE = {
     kind: sweeps.tries(count // 3, count)
     for kind, count in (
@@ -24,14 +24,14 @@ BESIDE = {
         ("bursts", 20),
     )
 }  # fmt: skip
-#: Those that wait for the controller, or rest, most of the time: they are free (rotation.py).
+#: Kinds that wait for the controller, or sleep, most of the time: they are free (rotation.py).
 FREE = ("access", "bursts")
 RUNS = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _engine() -> None:
-    """The engine and its descriptors last as long as the process, and are none that a test has left."""
+    """Starts the engine before the tests: it and its descriptors last as long as the process."""
 
     async def once() -> None:
         async with proxybox.AsyncSandbox() as sandbox:
@@ -52,7 +52,7 @@ def _running() -> int:
 
 
 async def _beside(kind: str, count: int) -> None:
-    """Has the neighbour run beside so many boxes, which all have used their allowance."""
+    """Runs the neighbour beside `count` boxes of a kind, after all of them have used their allowance."""
     files = {"raw.py": (GUEST / "raw.py").read_bytes()}
     async with proxybox.AsyncSandbox(limits=LIMITS) as box, proxybox.AsyncSandbox(limits=LIMITS) as good:
         await _goes_on(good)

@@ -1,4 +1,6 @@
-"""A caller that has run out of descriptors: starts fail clearly, runs end well, nothing is left behind."""
+"""A caller that has run out of descriptors: starts fail with a clear error, runs end well, and nothing is left
+behind.
+"""
 
 import os
 import subprocess
@@ -45,7 +47,7 @@ def test_no_folder_that_is_charged_to_nobody_can_be_written(hostile) -> None:
 
 
 def test_waiting_for_input_beside_other_work_is_charged(hostile) -> None:
-    """The caller's input may take its time, but only where the program does nothing else meanwhile."""
+    """Waiting for the caller's input is free only while the program does nothing else."""
     reader, writer = os.pipe()
     try:
         with os.fdopen(reader, "rb", buffering=0) as never:
@@ -111,7 +113,7 @@ with proxybox.Pool(size=1) as pool:
 
 
 def test_a_pool_is_filled_again_when_a_shortage_has_passed() -> None:
-    """The thread that fills it died of the first EMFILE."""
+    """A pool refills after EMFILE, which once ended the thread that does it."""
     done = subprocess.run([sys.executable, "-c", FILLER], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr) == ("True 1024\n", "")
 

@@ -1,8 +1,8 @@
-"""Signals in storms and with full masks, threads that end natively, clones forged beyond the limit, last words at the
-end of a box, and refusals that end it.
+"""Signals in storms and with full masks, threads that end natively, clones forged beyond the limit, code that runs at
+the end of a box, and refusals that end it.
 
-A call lost or made twice would be missing from what the box has left or stand there twice; a task, process or namespace
-too many is counted from outside by the kernel.
+The files of a box would show a call that was lost or made twice. The kernel's counts would show a task, process or
+namespace too many.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.hostile.conftest import GuestObserver
 
 
 class Tasks(GuestObserver):
-    """The most tasks that a guest of this process had, and the namespaces that any task of it was in."""
+    """Observes guests: the most tasks that a guest of this process had, and the namespaces of all its tasks."""
 
     def __init__(self, hostile):
         super().__init__(hostile)
@@ -29,7 +29,7 @@ class Tasks(GuestObserver):
         self.most = max(self.most, len(tasks))
         if (
             "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
-        ):  # else it is still the launcher, on its way to them
+        ):  # otherwise it is still the launcher, which makes them
             for task in tasks:
                 for kind in ("user", "mnt", "net", "pid", "uts", "ipc"):
                     self.namespaces.add((kind, os.readlink(f"/proc/{pid}/task/{task}/ns/{kind}")))
@@ -53,8 +53,9 @@ for number in (10, 12, 34, 64): raw.check(raw.syscall(13, number, action, 0, 8))
 
 @pytest.mark.parametrize("flags", ["0", "0x10000000", "0x40000000"], ids=["plain", "SA_RESTART", "SA_NODEFER"])
 def test_a_handler_with_a_full_mask_in_a_storm(hostile, flags):
-    """A second thread sends signals all the while; every call of the first happens once: each folder can be made,
-    and then not again."""
+    """A second thread sends signals all the time. Every call of the first one happens exactly once: each folder can be
+    made, and not again.
+    """
     result = hostile.run(
         FULL_MASK.format(flags=flags)
         + """
@@ -83,8 +84,9 @@ print(failed, ctypes.c_uint64.from_address(counter).value > 0)
 
 
 def test_signals_in_the_middle_of_large_calls(hostile):
-    """Payloads that take many reads and writes of the pipe, under alarms that never cease: not a byte is lost or
-    comes twice."""
+    """Large data takes many reads and writes of the pipe, while alarms arrive all the time: no byte is lost or comes
+    twice.
+    """
     result = hostile.run(
         """
 import os, signal
@@ -111,8 +113,9 @@ print(wrong, count > 5)
 
 @pytest.mark.parametrize("mask", ["(1 << 64) - 1", "1 << 30"], ids=["all", "SIGSYS alone"])
 def test_everything_blocked_by_every_way(hostile, outside, mask):
-    """sigprocmask, sigaction's mask, sigsuspend, ppoll: none keeps the next call from being answered, or the kernel
-    ends the process; none lets it through."""
+    """After sigprocmask, sigaction's mask, sigsuspend and ppoll the next call is answered, or the kernel ends the
+    process. The call is never allowed natively.
+    """
     result = hostile.run(
         f"""
 import raw, struct, os
@@ -151,8 +154,9 @@ raw.exchange((231, 0, raw.ROUTE))
 @pytest.mark.parametrize("announced", [False, True], ids=["unannounced", "announced"])
 @pytest.mark.parametrize("limit", [1, 3])
 def test_clones_forged_at_the_limit_plus_one(hostile, tasks, limit, announced):
-    """Every thread that is granted is there; then clone by machine code, with the flags of a thread, each namespace
-    among them, as a process, and by both registers' halves."""
+    """Threads up to the limit are granted. Then machine code clones: with the flags of a thread, with each namespace,
+    as a process, and with bits in the register's upper half.
+    """
     flags = [0x3D0F00, *(0x3D0F00 | 1 << bit for bit in range(64) if NAMESPACES >> bit & 1), 0x3D0F00 | NAMESPACES,
              *(1 << bit | 17 for bit in range(64) if NAMESPACES >> bit & 1), 0x3D0F00 | 1 << 32, 0x3D0F00 | 1 << 63]  # fmt: skip
     out = hostile.run(
@@ -161,7 +165,7 @@ def test_clones_forged_at_the_limit_plus_one(hostile, tasks, limit, announced):
     assert out.stdout in ("[]\n", ""), out
     assert out.status in ("ok", "time_limit", "misbehaved"), out
     assert tasks.most <= limit
-    if os.geteuid() == 0:  # nobody else may look into a process that is not dumpable
+    if os.geteuid() == 0:  # only root may read the files of a process that is not dumpable
         assert len({name for _, name in tasks.namespaces}) == 6, "one of each kind"
 
 
@@ -183,7 +187,9 @@ def test_namespaces_by_raw_calls(hostile, call):
 
 @pytest.mark.parametrize("way", ["raw.exchange((60, 0, raw.ROUTE))", "raw.syscall(60, 0)", "libc.pthread_exit(None)"])
 def test_the_main_thread_ends_while_another_spins(hostile, way, tasks):
-    """By exit(2) past the stub, through it, and by libc. CPU time goes on being charged, and its limit ends the box."""
+    """The main thread ends by exit(2) without the stub, with it, and by libc. CPU time is still charged, and its limit
+    ends the box.
+    """
     result = hostile.run(
         f"""
 import threading, raw, ctypes
@@ -206,8 +212,10 @@ print("spinning", flush=True)
 
 
 def test_the_very_thread_that_spawned_a_guest_ends(hostile, monkeypatch):
-    """The box is handed to another thread while the first one ends: parent-death signals follow the thread that
-    started a child, so that is a lasting one."""
+    """The thread that started the guest ends, and another thread serves the box.
+
+    The parent-death signal follows the thread that started a child, so a thread that lasts does that.
+    """
     from proxybox.controller.boxes import box as boxes
 
     served, launch = [], boxes.launch
@@ -243,8 +251,9 @@ LAST_WORDS = {
 
 @pytest.mark.parametrize("code", LAST_WORDS.values(), ids=LAST_WORDS.keys())
 def test_last_words_are_in_the_same_box(hostile, outside, code):
-    """Code that runs after the program reaches no more than before; what it leaves is in the Result, which is
-    complete."""
+    """Code that runs after the program reaches nothing else. The files that it makes are in the Result, which is
+    complete.
+    """
     last = f"__import__('os').write(1, repr({outside.reach}).encode()) and __import__('os').mkdir('/box/left')"
     result = hostile.run("import outside, os, raw\n" + code.format(last=last), timeout=100)
     assert result.status in ("ok", "error"), result
@@ -283,8 +292,7 @@ DENIED = {
 
 @pytest.mark.parametrize("code", DENIED.values(), ids=DENIED.keys())
 def test_a_refusal_that_ends_the_box_ends_it_at_once(hostile, code, tmp_path):
-    """Nothing that comes after it is done: not by this thread, nor by another, not even by machine code that waits
-    for it."""
+    """No later call is made: neither by this thread, nor by another, nor by machine code that waits for the refusal."""
     writable = tmp_path / "writable"
     writable.mkdir()
     readable = tmp_path / "readable"
@@ -309,7 +317,7 @@ def test_a_refusal_that_ends_the_box_ends_it_at_once(hostile, code, tmp_path):
 
 
 def test_after_the_end_another_thread_changes_nothing(hostile, tmp_path):
-    """A second thread writes without pause when the first is refused: what stands there afterwards stays so."""
+    """A second thread makes folders all the time when the first is refused: after the end nothing is added."""
     tmp_path.chmod(0o777)
     result = hostile.run(
         """
@@ -334,7 +342,9 @@ socket.socket()
 
 
 def test_the_wall_clock_of_a_box_runs_through_all_of_it(hostile):
-    """Start, program and last words together: a limit of wall time ends a box whose atexit sleeps."""
+    """Start, program and exit handlers count together: the limit of wall time ends a box whose atexit function
+    sleeps.
+    """
     started = time.monotonic()
     result = hostile.run("import atexit, time\natexit.register(time.sleep, 1e6)", timeout=0.5)
     assert result.status == "time_limit", result

@@ -1,6 +1,6 @@
-"""What one OS call may make the controller walk, ask and try again: bounded, whatever the guest has built for it.
+"""What one OS call may make the controller look up and repeat is bounded, whatever the guest has prepared.
 
-Steps, looks and questions are counted in this process, which serves the guests; time never is.
+The tests count steps and function calls in this process, which serves the guests. They never measure time.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ DEEP = 500
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines() -> None:
-    """They stay, and are none of those things that a test may not leave behind."""
+    """Starts the engine before the tests: its threads last, and would count as left behind."""
     the_engine()
 
 
 @pytest.fixture(params=["blocking", "asyncio", "pool"])
 def run(request: pytest.FixtureRequest, hostile: Any) -> Callable[..., proxybox.Result]:
-    """Runs a program by either driver, or in a warm box of a pool; all are served in this process."""
+    """Runs a program by either driver, or in a warm box of a pool. This process serves all of them."""
     if request.param == "blocking":
         return hostile.run
     if request.param == "pool":
@@ -58,15 +58,17 @@ def run(request: pytest.FixtureRequest, hostile: Any) -> Callable[..., proxybox.
 
 
 def writable(folder: Path) -> proxybox.Policy:
-    """Where a folder of the host can be written to."""
+    """A policy with a writable folder of the host."""
     return proxybox.Policy(
         filesystem={"mounts": [{"target": "/rw", "source": str(folder), "mode": "rw"}]}, environment={"cwd": "/rw"}
     )
 
 
 class Count:
-    """How often a function was called between two of a guest's words, which are heard where they are written: a callback
-    of an event loop's may come later."""
+    """How often a function was called between the guest's words BEGIN and END.
+
+    The words are noticed when they are written, because a callback of an event loop may run later.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
@@ -82,7 +84,7 @@ class Count:
 
 @contextlib.contextmanager
 def counting(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Count]:
-    """Counts the calls of a function of the controller's."""
+    """Counts the calls of a function of the controller. owner, name: the function."""
     count, function = Count(), getattr(owner, name)
 
     def counted(*arguments: Any) -> Any:
@@ -133,7 +135,7 @@ CALLS = {
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Iterator[Path]:
-    """A folder for any user to write to. Emptied by rm(1): pytest's own cleaning recurses."""
+    """A folder for any user to write to. rm(1) removes it: pytest's own cleaning recurses."""
     folder = tmp_path / "rw"
     folder.mkdir()
     folder.chmod(0o777)
@@ -142,7 +144,10 @@ def deep(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_links_through_deep_folders_of_the_host(run, hostile, deep, monkeypatch):
-    """Each name opened the whole way anew: one rename took ten seconds, and its neighbours' time limits with it."""
+    """The links' targets are looked up in few steps.
+
+    When each name was opened from the root again, one rename took ten seconds of its neighbours' time.
+    """
     policy = writable(deep)
     attempts = "".join(
         f"""
@@ -166,7 +171,7 @@ tell(b"END")
 
 
 def test_a_folder_far_down_on_the_host(hostile, deep):
-    """What is reached step by step can be used; what one path would have to walk is too long a name."""
+    """A deep folder that is reached step by step can be used; a single path to it would be too long."""
     out = hostile.ok("""
 import os
 from errno import ENAMETOOLONG
@@ -194,7 +199,7 @@ for n in range(1, 39): os.symlink(f"d{n - 1}" + "/." * 2000, f"/tmp/d{n}")
 
 
 def test_links_of_nothing_but_slashes_and_dots(run):
-    """Slashes are no names, and walk nowhere; dots are, as many as a call may walk."""
+    """Slashes alone are no names and take no steps. Dots are names, and count as steps of the call."""
     result = run(f"""{SLASHES}
 print(os.path.isdir("/tmp/s38"), os.path.isdir("/tmp/d2"))
 try: os.stat("/tmp/d38")
@@ -204,7 +209,9 @@ except OSError as error: print(error.strerror)
 
 
 def test_a_folder_of_memory_far_down(hostile):
-    """Deeper than any path can say: getcwd ends where that is known, and so does what asks which folder holds which."""
+    """A folder deeper than any path: getcwd and readlink fail with ENAMETOOLONG, and a rename into the folder itself
+    with EINVAL.
+    """
     out = hostile.ok("""
 import os, raw
 from errno import ENAMETOOLONG, EINVAL
@@ -239,7 +246,7 @@ MANY = {"open_files": 1024}
 
 
 def test_a_poll_that_names_one_epoll_again_and_again(run, monkeypatch):
-    """256 entries, one epoll instance of 245 pipes: each pipe is asked once."""
+    """poll has 256 entries for one epoll instance of 245 pipes: each pipe is checked once."""
     with counting(polling, "ready", monkeypatch) as asked:
         result = run(f"""{TELL}{PIPES}
 import raw, struct
@@ -258,8 +265,10 @@ tell(b"END")
 
 
 def test_waits_that_have_nothing_to_do_with_a_call(run, monkeypatch):
-    """Six threads in poll on an epoll of 245 pipes: each of another thread's calls cost 1.2 s. They are asked when a pipe
-    of theirs changes."""
+    """Six threads wait in poll on an epoll of 245 pipes: calls of other threads do not check the pipes.
+
+    Once each such call cost 1.2 s. Pipes are checked when one of them changes.
+    """
     with counting(polling, "ready", monkeypatch) as asked:
         result = run(f"""{TELL}{PIPES}
 done = []
@@ -279,7 +288,7 @@ print(len(done), [len(found) for found in done])
 
 
 def test_waits_of_many_for_the_same_are_asked_once(run, monkeypatch):
-    """What one of the threads has found out about a pipe is true for the next, until something changes."""
+    """The result of checking a pipe for one thread is used for the other threads, until something changes."""
     with counting(polling, "ready", monkeypatch) as asked:
         result = run(f"""{TELL}{PIPES}
 done, reader = [], os.pipe()
@@ -300,7 +309,7 @@ print(len(done))
 
 # --- nothing sleeps through what it waits for -------------------------------------------------------------------------
 
-#: What makes a descriptor ready for somebody, and what is waited for.
+#: How a descriptor becomes ready, and the events that are waited for.
 EVENTS = {
     "a write to a pipe": ("r, w = os.pipe(); fd, events = r, IN", "os.write(w, b'x')"),
     "the end of a writer": ("r, w = os.pipe(); fd, events = r, 0", "os.close(w)"),
@@ -330,7 +339,7 @@ SEEN_BY_FEW = {("its own end", "epoll"), ("its own end", "poll of epoll"), ("its
 
 @pytest.mark.parametrize("way", WAYS)
 def test_whoever_waits_for_it_is_woken(run, way):
-    """Each wait is without an end of its own, while calls that have nothing to do with it go on."""
+    """Each wait has no time limit, while the program makes calls that have nothing to do with it."""
     events = {event: texts for event, texts in EVENTS.items() if (event, way) not in SEEN_BY_FEW}
     late = "ep.register(fd, events)" if way == "a watch that is added" else ""
     rounds = "".join(
@@ -396,7 +405,7 @@ def test_whoever_reads_or_writes_is_woken(run):
 
 
 def test_a_wait_that_another_wait_ends(run):
-    """A long write goes on when a reader, who has waited before it, takes a piece, and makes no further call."""
+    """A long write goes on when a waiting reader takes data and makes no further call."""
     result = run("""
 import os, threading
 r, w = os.pipe()
@@ -415,7 +424,7 @@ print("done")
 
 
 def test_standard_input_of_the_hosts_wakes_a_poll(hostile):
-    """Nobody in the box tells of it: the driver looks."""
+    """Standard input of the host makes a poll return, though no call of the box reports it: the driver watches it."""
     reader, writer = os.pipe()
 
     def seen(text: str) -> None:
@@ -442,7 +451,7 @@ print(found, os.read(0, 9))
 
 
 def test_a_poll_in_a_session_goes_on_behind_the_call(sandbox):
-    """What a thread waits for in one call may come in the next."""
+    """A thread may wait in one call for an event that comes in the next call."""
     with sandbox().session(timeout=200) as session:
         session.exec("""
 import os, select, threading
@@ -467,7 +476,7 @@ MANY_NAMES = 3 * PORTION + 7
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
-    """A folder of many names."""
+    """A folder with many files."""
     folder = tmp_path / "wide"
     folder.mkdir()
     for number in range(MANY_NAMES):
@@ -476,7 +485,7 @@ def wide(tmp_path: Path) -> Path:
 
 
 def mounted(folder: Path) -> proxybox.Policy:
-    """That folder as each kind of mount, and in memory what a program makes."""
+    """A policy that mounts the folder in each mode."""
     modes = ("ro", "rw", "overlay")
     mounts = [{"target": f"/{mode}", "source": str(folder), "mode": mode} for mode in modes]
     return proxybox.Policy(filesystem={"mounts": mounts})
@@ -491,7 +500,9 @@ def check(folder, count={MANY_NAMES}):
 
 
 def test_a_folder_of_many_names_goes_in_portions(run, wide, monkeypatch):
-    """No turn reads or gives more than a portion; signals that come between the turns are handled behind the call."""
+    """A listing reads and returns at most one portion in each turn. Signals that come between the turns are handled
+    after the call.
+    """
     turns: list[int] = []
     pack = openfiles.pack_dirent
 
@@ -532,7 +543,7 @@ print("listed", bool(alarms))
 
 
 def test_a_folder_is_closed_in_the_middle_of_being_listed(hostile, wide):
-    """By another thread, between two turns: what was read of it is let go."""
+    """Another thread closes the folder between two turns: the names read so far are freed."""
     out = hostile.ok("""
 import os, threading
 def listing(fd):
@@ -550,7 +561,7 @@ print(len(os.listdir("/ro")))
 
 
 def test_folders_that_are_listed_by_many_threads_at_once(run, wide):
-    """One is in the making at a time, so that what is in the making is not more than one folder may be."""
+    """Only one listing is in progress at a time, so that they use no more memory than one."""
     result = run(f"""{LISTED}
 import threading
 done = []
@@ -566,7 +577,7 @@ print(len(done))
 
 
 def test_a_folder_of_many_names_is_seen_by_an_audit_once(hostile, wide):
-    """A call of many turns is one call."""
+    """A call of many turns is one call for the audit."""
     calls: list[Any] = []
     code = "import os\nfd = os.open('/ro', os.O_RDONLY)\nos.write(1, b'%d' % len(os.listdir(fd)))"
     policy = mounted(wide)
@@ -579,7 +590,7 @@ def test_a_folder_of_many_names_is_seen_by_an_audit_once(hostile, wide):
 
 
 def test_a_folder_of_an_overlay_that_goes_to_another_one_is_not_read_whole(run, tmp_path, monkeypatch):
-    """Only so much of it is looked at for links that go up out of it."""
+    """A rename in an overlay searches the moved folder for links that lead up out of it, but only up to a limit."""
     monkeypatch.setattr(links, "MAX_SEARCHED", PORTION)
     (tmp_path / "full").mkdir()
     for number in range(20 * PORTION):
@@ -600,7 +611,7 @@ print(len(os.listdir("full")))
 
 
 def test_folders_far_down_on_the_host_that_go_to_another_one(run, deep, monkeypatch):
-    """Each is reached from the mount's root, and each link in them: that counts as entries do."""
+    """Deep folders and links are reached from the mount's root. On that way several folders count as one entry."""
     monkeypatch.setattr(links, "MAX_SEARCHED", 256)
     monkeypatch.setattr(links, "_AS_FAR_AS_AN_ENTRY", 4)
     policy = writable(deep)
@@ -620,12 +631,12 @@ os.rename("a", "b")
 print(os.listdir("."))
 """, policy=policy)  # fmt: skip
     assert result.stdout == "Invalid cross-device link\n['b', 'd']\n", result.summary() + result.stderr
-    assert 10 < listed.counted[0] < 60  # of 170, if they counted as entries beside each other do
+    assert 10 < listed.counted[0] < 60  # 170, if the way to a folder did not count
     assert read.counted[0] < 30
 
 
 def test_more_links_in_a_folder_of_an_overlay_than_a_call_has_steps_for(run, tmp_path):
-    """The commit looks at all of them; here the folder may go."""
+    """Too many links for one call: the folder may still be moved, and the commit checks all of them."""
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "z-up").symlink_to("../../x")
     for number in range(steps.CALL // 24):
@@ -638,7 +649,7 @@ def test_more_links_in_a_folder_of_an_overlay_than_a_call_has_steps_for(run, tmp
 
 
 def test_a_full_folder_of_an_overlay_is_not_read_to_see_that_it_is_full(run, wide, monkeypatch):
-    """Removing it, or moving another one there, asks for one name."""
+    """Removing it, or moving another folder over it, looks up one name."""
     inner = wide.parent / "outer" / "inner"
     inner.parent.mkdir()
     wide.rename(inner)
@@ -665,7 +676,7 @@ print(os.listdir("inner"), os.listdir("."))
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A folder with a file of eight MiB of data between holes."""
+    """A folder with a file that has 8 MiB of data between holes."""
     folder = tmp_path / "large"
     folder.mkdir()
     with open(folder / "file", "wb") as file:
@@ -686,7 +697,7 @@ def check(path):
 
 
 def test_a_large_file_is_copied_up_in_portions(run, large, monkeypatch):
-    """Holes are not read, and a turn copies a MiB. Signals come behind the call."""
+    """Holes are not read, and one turn copies 1 MiB. Signals are handled after the call."""
     sizes: list[list[int]] = []
     copy_up, pages = files.OverlayFile.copy_up, files.MemoryFile.pwrite
 
@@ -716,12 +727,12 @@ print(check("/overlay/file"), bool(alarms))
 
 
 def overlaid(folder: Path) -> proxybox.Policy:
-    """That folder, as an overlay."""
+    """A policy that mounts the folder as an overlay."""
     return proxybox.Policy(filesystem={"mounts": [{"target": "/overlay", "source": str(folder), "mode": "overlay"}]})
 
 
 def test_a_copy_in_the_making_meets_other_threads(run, large):
-    """Many want the same one, somebody wants it empty, somebody removes it: what was taken for it is given back."""
+    """While a file is copied, other threads open, truncate and remove it: the memory is freed."""
     for name in ("more", "again"):
         shutil.copyfile(large / "file", large / name)
     result = run(f"""{COPIED}
@@ -747,7 +758,7 @@ print(check("/overlay/again")[1:2], used - os.statvfs("/overlay").f_bfree)
 
 
 def test_a_copy_in_the_making_that_does_not_fit(run, large):
-    """It is given back whole."""
+    """Its memory is freed completely."""
     result = run("""
 import os
 used = os.statvfs("/tmp").f_bfree

@@ -1,4 +1,4 @@
-"""The stub belongs to the guest: with it gone, rewritten or fooled, the seal and the controller hold."""
+"""The stub belongs to the guest: when it is removed, changed or deceived, the seal and the controller still work."""
 
 import pytest
 
@@ -16,7 +16,7 @@ print(open("/etc/passwd").read())
 
 @pytest.mark.parametrize("byte", [0x00, 0x90, 0xC3, 0xCC, 0xFF])
 def test_the_stub_wiped(hostile, byte):
-    """The handler is no code any more; the next call ends the process, or nothing answers it."""
+    """The handler's code is overwritten: the next call ends the process, or nothing answers it."""
     start = hostile.symbol("on_sigsys") & ~0xFFF
     result = hostile.run(WIPED.format(size=0x8000, start=start, length=0x1000, byte=byte), timeout=0.4)
     assert result.status in ("crashed", "time_limit", "misbehaved", "error"), result
@@ -35,7 +35,7 @@ raw.exchange((11, raw.stub(), 0x100000), (39,), raw.SLEEP)
 
 @pytest.mark.parametrize("number", [2, 41, 59, 62, 101, 257])
 def test_a_handler_that_repeats_the_call(hostile, number):
-    """What the seal stops once it stops every time, in the handler too."""
+    """The seal stops the call every time, also in the handler."""
     result = hostile.run(
         f"""
 import raw, ctypes
@@ -50,7 +50,7 @@ raw.exchange(({number}, 0, 0, 0), raw.SLEEP)
 
 
 def test_the_table_of_roles_overwritten(hostile):
-    """The stub fetches what it is told to: now nothing, or the wrong thing."""
+    """The stub then reads the wrong arguments of a call, or none."""
     for byte in (0, 1, 2, 5, 255):
         result = hostile.run(
             f"""
@@ -64,7 +64,7 @@ print(open("/etc/passwd").read())
 
 
 def test_the_configuration_overwritten(hostile):
-    """More channels, real time: the filter was made before."""
+    """A false number of channels and a false clock have no effect: the filter was made before."""
     import proxybox
 
     result = hostile.run(
@@ -79,7 +79,7 @@ print(int(time.time()), raw.syscall(0, 35, 0, 1, raw.ROUTE))
 
 
 def test_the_handlers_overwritten(hostile):
-    """The guest's own signal table: a signal then runs whatever stands there, in the guest."""
+    """With the guest's own table of signals overwritten, a signal runs any code, but in the guest."""
     result = hostile.run(
         f"""
 import raw, ctypes, os
@@ -93,7 +93,7 @@ print("after")
 
 
 def test_a_forged_signal_frame(hostile):
-    """rt_sigreturn with SIGSYS blocked: the next call that traps ends the process, by the kernel."""
+    """rt_sigreturn loads a mask with SIGSYS: at the next call that traps the kernel ends the process."""
     result = hostile.run(
         """
 import raw, ctypes, struct
@@ -112,7 +112,7 @@ raw.function(bytes.fromhex("4889fc" "b80f000000" "0f05"), ctypes.c_void_p)(stack
 
 
 def test_a_forged_signal_frame_with_foreign_segments(hostile):
-    """Code segments of the kernel or of 32 bits in a frame that rt_sigreturn loads."""
+    """rt_sigreturn loads code segments of the kernel or of 32-bit code."""
     for segment in (0x10, 0x18, 0x23, 0x08, 0xFFFF):
         result = hostile.run(
             f"""
@@ -157,7 +157,7 @@ def test_sigsys_sent_to_oneself(hostile):
 
 
 def test_siginfo_of_real_signals_names_no_process_of_the_host(hostile):
-    """A handler that sees what the kernel says of the sender, before the stub can make it up."""
+    """A handler reads the kernel's data about the sender before the stub can replace it."""
     import os
 
     result = hostile.run(f"""

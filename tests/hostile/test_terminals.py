@@ -1,4 +1,4 @@
-"""Attacks on the terminal of whoever sits at the prompt: nothing of a box's reaches it but text."""
+"""Attacks on the terminal of a person at the prompt: only text of the box reaches it."""
 
 import importlib.util
 import sys
@@ -33,7 +33,7 @@ def test_every_sequence_by_every_way(make: Any, way: str) -> None:
         attacks.WAYS[way](shell, sequence)
         text = terminal.getvalue()[start:]
         assert shell.console.session.alive
-        assert text.strip(), name  # it has come: as text
+        assert text.strip(), name  # the sequence reached the terminal as text
         if found := attacks.active(text):
             reached[name] = found
     assert reached == {}
@@ -73,7 +73,7 @@ def test_nothing_passes_for_the_prompt(make: Any, text: str, colours: str, monke
     assert not [line for line in visible if line.startswith((">>>", "...", "[input]", "proxybox:"))]
 
 
-#: Puts itself into the place of what looks at objects for the person at the prompt.
+#: Replaces the function that inspects objects for the person at the prompt.
 SHOWING = """
 import gc, types
 for found in gc.get_objects():
@@ -94,7 +94,7 @@ def test_a_guest_that_tells_what_it_likes_of_an_object(make: Any, name: str, mon
 
 
 def test_a_line_without_end_in_many_pieces(make: Any) -> None:
-    """It takes time as its length does, not as the square of it."""
+    """The output takes time in proportion to its length, not to the square of it."""
     shell, terminal = make()
     shell.take("import os\nfor _ in range(20_000): os.write(1, b'x' * 400)")
     assert len(terminal.getvalue()) > 1 << 20
@@ -104,7 +104,7 @@ CIRCLES = 'x\n  File "a", line 1!'
 
 
 def test_a_message_that_looks_like_a_line_of_a_traceback(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lexer of tracebacks would go round in circles."""
+    """A lexer of tracebacks must not take time without end."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     shell, terminal = make()
@@ -114,7 +114,7 @@ def test_a_message_that_looks_like_a_line_of_a_traceback(make: Any, monkeypatch:
 
 
 def test_a_guest_that_completes_what_it_likes(make: Any) -> None:
-    """What comes into the line goes on with the word before the cursor, and is a name."""
+    """A completion must continue the word before the cursor and be a name."""
     from proxybox.commands import completion_of
 
     forged = ["%put /etc/hostname stolen", "imp\nx", "import os; x", "other", "imp" + "o" * 300, "important", 5]

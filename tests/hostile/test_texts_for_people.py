@@ -1,7 +1,7 @@
-"""What a guest can write into the words that proxybox itself says: names of files, errors, refusals, traces, JSON.
+"""Texts of a guest in proxybox's own output: names of files, errors, refusals, traces, JSON.
 
-Were one passed on as it is, a terminal would set its title, answer, or hide what comes before: the output of each
-command is looked at byte for byte. JSON must stay one object, and a trace one line for each call.
+Unescaped, they could make a terminal set its title, answer, or hide earlier output. The tests check each byte of the
+commands' output. JSON must stay one object, and a trace one line for each call.
 """
 
 import json
@@ -14,9 +14,9 @@ import pytest
 
 import proxybox
 
-#: OSC 0 sets the title, OSC 52 the clipboard; C1 controls; what reorders text; lines and keys.
+#: OSC 0 sets the title, OSC 52 the clipboard. Also C1 controls, characters that reorder text, line ends and keys.
 EVIL = "\x1b]0;owned\x07\x1b]52;c;b3duZWQ=\x07\x1b[2J\x1b[6n\x9b2J\x9d0;x\x9c\u202eevil\u2066\r\x08\x7f"
-#: Control characters that no line of ours may hold.
+#: Control characters that no line of proxybox may contain.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 PROGRAM = f"""
@@ -52,7 +52,7 @@ def command(*arguments, **options):
 
 
 def of_proxybox(text):
-    """The lines that proxybox itself has said."""
+    """The lines that proxybox itself has written."""
     return [line for line in text.split("\n") if line.startswith("proxybox:")]
 
 
@@ -66,7 +66,7 @@ def test_a_verbose_run(script):
 
 
 def test_a_verbose_run_at_a_terminal(script):
-    """There the program's own output is made harmless, too."""
+    """At a terminal the program's own output is escaped, too."""
     import pexpect
 
     child = pexpect.spawn(sys.executable, ["-m", "proxybox.cli", "run", "-v", str(script)], timeout=60)
@@ -74,12 +74,12 @@ def test_a_verbose_run_at_a_terminal(script):
     child.close()
     assert "added" in text and "Traceback" in text
     for line in text.split("\n"):
-        # Colours of our own are all that may begin with ESC, and a carriage return is the program's.
+        # Only colours of proxybox may begin with ESC, and a carriage return is the program's.
         assert not CONTROLS.search(re.sub("\x1b\\[[0-9;]*m|\r", "", line)), ascii(line)
 
 
 def test_results_for_people(hostile):
-    """summary() is one line, and no repr() or str() of a Result's parts passes a control on."""
+    """summary() is one line, and no repr() or str() of a Result's parts contains a control character."""
     result = hostile.run(PROGRAM)
     assert result.status == "error", result
     texts = [result.summary(), repr(result.files), repr(result), repr(result.denials), *map(str, result.files.changes)]
@@ -150,7 +150,7 @@ for number in [*range(3, 9), *range(13, 24), *range(25, 28), *range(29, 56), *ra
 
 
 def test_a_guest_that_claims_to_be_proxybox(script):
-    """Lines on standard error that look like ours are the program's; the exit status is not."""
+    """Lines on standard error that look like proxybox's are the program's, but the exit status cannot be forged."""
     script.write_text("import sys\nsys.stderr.write('proxybox: ok, exit status 0\\n')\nsys.exit(3)")
     assert command("run", script).returncode == 3
     script.write_text('print(\'{"status": "ok"}\'); import os; os.abort()')
@@ -206,7 +206,7 @@ SHADOWS = {
 
 @pytest.mark.parametrize("name", SHADOWS)
 def test_files_that_are_named_like_others(hostile, outside, name):
-    """They are files in the box. What they run, they run there; the controller imports and executes none."""
+    """They are files in the box and run only there. The controller imports and executes none of them."""
     result = hostile.run(f"print({outside.reach}, {outside.python})", files={name: SHADOWS[name]}, timeout=100)
     assert result.status in ("ok", "error"), result
     assert not result.ok or "[] []" in result.stdout, result
@@ -215,7 +215,7 @@ def test_files_that_are_named_like_others(hostile, outside, name):
 
 @pytest.fixture
 def libraries():
-    """Folders of packages stay open for later boxes: those of the test are let go."""
+    """Closes the folders of packages that this test has opened for later boxes."""
     from proxybox.controller.vfs.host import library
 
     before = set(library._libraries)
@@ -226,7 +226,7 @@ def libraries():
 
 @pytest.mark.usefixtures("libraries")
 def test_a_package_that_is_hostile(hostile, outside, tmp_path):
-    """Links that lead out, FIFOs, code at import and at installation: run in the box, or not at all."""
+    """A package with links that lead out, FIFOs, and code at import and installation runs in the box, or not at all."""
     package = tmp_path / "site" / "evil"
     package.mkdir(parents=True)
     text = f"import sys; sys.path.append('/box')\nresult = ({outside.reach}, {outside.python})\n"
@@ -260,8 +260,9 @@ except ImportError: print("no")
 
 
 def test_a_script_folder_that_is_hostile(hostile, outside, tmp_path):
-    """The folder of a script, handed over as it is: links out of it are not followed, and nothing of it runs in the
-    controller."""
+    """The whole folder of a script is mounted: links out of it are not followed, and nothing of it runs in the
+    controller.
+    """
     (tmp_path / "main.py").write_text(
         "import os\nfor name in ('out/file', 'up', 'fifo'):\n    try: print(open(name).read())\n    except OSError: print('no')"
     )

@@ -1,5 +1,8 @@
-"""Code from outside that would run on this side, outside of any box: modules, programs and settings that lie where
-somebody grades, opens a notebook, or only stands. Everything here is a process as users start it."""
+"""Code that would run on the trusted side, outside of any box: modules, programs and settings in the folder where a
+user grades, opens a notebook, or just works.
+
+Each test starts processes as users start them.
+"""
 
 import contextlib
 import importlib.metadata
@@ -21,11 +24,11 @@ from proxybox.controller.guests.finding import find_guest
 SCRIPT = Path(sysconfig.get_path("scripts"), "proxybox")
 EXERCISE = "02-leap-year"
 RIGHT = "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"
-NO_MODULES = {"__future__", "__main__"}  # they cannot be hidden
+NO_MODULES = {"__future__", "__main__"}  # modules that no file can replace
 
 
 class Trap:
-    """A folder of an attacker's, and one that tells what of it has run."""
+    """An attacker's folder, and a folder that records which of its code has run."""
 
     def __init__(self, folder: Path, sprung: Path) -> None:
         self.folder, self._sprung = folder, sprung
@@ -37,17 +40,17 @@ class Trap:
         return str(self.folder)
 
     def code(self, name: str) -> str:
-        """A module that tells that it has run."""
+        """The text of a module that records that it has run."""
         return f"import os\nos.close(os.open({str(self._sprung / name)!r}, os.O_CREAT | os.O_WRONLY))\n"
 
     def set(self, *names: str, folder: Path | None = None) -> None:
-        """Modules of these names; the folder itself without another one."""
+        """Writes modules of these names into `folder`, by default the attacker's folder."""
         for name in names:
             ((folder or self.folder) / f"{name}.py").write_text(self.code(name))
 
     @property
     def sprung(self) -> list[str]:
-        """What has run."""
+        """The names of the modules and programs that have run."""
         return sorted(os.listdir(self._sprung))
 
 
@@ -58,7 +61,7 @@ def trap(tmp_path: Path) -> Trap:
 
 @pytest.fixture
 def full(trap: Trap) -> Trap:
-    """One with a module in the place of each of Python's own and of each that is installed."""
+    """A trap with a module for the name of each module of Python and of each installed package."""
     installed = {name for name in importlib.metadata.packages_distributions() if name.isidentifier()}
     trap.set(*(sys.stdlib_module_names | installed | {"proxybox", "sitecustomize", "usercustomize"}) - NO_MODULES)
     (trap.folder / "homework").mkdir()
@@ -67,7 +70,7 @@ def full(trap: Trap) -> Trap:
 
 
 def start(trap: Trap, *command: str | Path, status: int = 0, stdin: str = "", **environment: str) -> str:
-    """What a command printed that was started in the folder."""
+    """Runs a command in the trap's folder, and returns its output."""
     done = subprocess.run(
         [str(word) for word in command], cwd=trap.folder, env={**os.environ, **environment}, input=stdin,
         capture_output=True, text=True, check=False, timeout=100,
@@ -92,7 +95,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.pypy  # a CPython itself imports such modules for -c, in its box
+@pytest.mark.pypy  # in its box CPython itself imports such modules for -c
 @pytest.mark.parametrize("command", COMMANDS)
 def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
     words, wanted = COMMANDS[command]
@@ -109,7 +112,9 @@ def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
 def test_modules_that_an_empty_entry_of_pythonpath_would_find(
     trap: Trap, words: list[str | Path], command: str
 ) -> None:
-    """And that -m would. Python itself has looked there when we begin, and no further module comes from there."""
+    """Python searches the current folder before proxybox begins, for an empty entry or for -m; proxybox imports nothing
+    else from there.
+    """
     trap.set(
         "attr", "attrs", "cattr", "cattrs", "click", "rich", "pytest", "selectors", "struct", "subprocess", "zipfile"
     )
@@ -124,7 +129,7 @@ def test_modules_that_an_empty_entry_of_pythonpath_would_find(
 @pytest.mark.parametrize("name", ["purelib", "stdlib"])
 @pytest.mark.parametrize("command", ["run -c", "grade", "doctor"])
 def test_who_stands_where_modules_are_installed_has_them(trap: Trap, name: str, command: str) -> None:
-    """What lies there is not an attacker's."""
+    """Commands work in a folder of installed modules: such files are not an attacker's."""
     (trap.folder / "homework").mkdir()
     (trap.folder / "homework/ada.py").write_text(RIGHT)
     words = COMMANDS["doctor"][0] if command == "doctor" else ["run", "-c", "print(6 * 7)"]
@@ -153,12 +158,12 @@ def test_modules_beside_a_pool_of_processes(full: Trap, tmp_path: Path) -> None:
 
 
 def test_modules_beside_a_worker_that_m_starts(full: Trap) -> None:
-    """Only what Python itself imports for -m could be from there, and with -P that is nothing."""
-    start(full, sys.executable, "-P", "-m", "proxybox.worker", stdin="", status=1)  # it wants a socket
+    """With -m, Python itself may import modules from the current folder, and with -P nothing."""
+    start(full, sys.executable, "-P", "-m", "proxybox.worker", stdin="", status=1)  # a worker needs a socket
     assert full.sprung == []
 
 
-#: A front end; its loops and sockets are another process's.
+#: A front end as a process of its own, because of its loops and sockets.
 NOTEBOOK = """
 import sys
 from jupyter_client.kernelspec import KernelSpec
@@ -190,7 +195,7 @@ def test_modules_of_a_notebooks_folder(full: Trap, tmp_path: Path) -> None:
 
 @pytest.fixture
 def temporary(tmp_path: Path, trap: Trap) -> Iterator[dict[str, str]]:
-    """A folder for temporary files where another user has been before; and what makes it that of a process."""
+    """A folder for temporary files in which another user has put files. Yields the environment that selects it."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     settle(trap, folder)
@@ -202,15 +207,16 @@ def temporary(tmp_path: Path, trap: Trap) -> Iterator[dict[str, str]]:
 
 
 def settle(trap: Trap, folder: Path) -> None:
-    """All that pytest reads in a folder by itself."""
+    """Writes all files that pytest reads in a folder by itself."""
     trap.set("conftest", "test_evil", "evil", folder=folder)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p evil\npythonpath = .\n")
 
 
 @pytest.mark.parametrize("name", [EXERCISE, "10-weather"], ids=["tests", "data"])
 def test_a_conftest_for_everybody(trap: Trap, temporary: dict[str, str], tmp_path: Path, name: str) -> None:
-    """In the folder for temporary files, above the exercise, in that of the submission, in the current one, and above
-    the folder that proxybox is installed in."""
+    """Such files are in the folder for temporary files, above the exercise, in the submission's and in the current
+    folder, and above the folder of proxybox.
+    """
     library = tmp_path / "library"
     package = Path(__file__).parents[2] / "proxybox"
     shutil.copytree(package, library / "proxybox")
@@ -232,7 +238,7 @@ def test_a_conftest_for_everybody(trap: Trap, temporary: dict[str, str], tmp_pat
 
 @pytest.fixture
 def program(trap: Trap, tmp_path: Path) -> Callable[[str], Path]:
-    """Compiles a program that seems to be a translated PyPy, and stands in the folder as pypy3."""
+    """Compiles a program that looks like a translated PyPy: pypy3 in the trap's folder."""
 
     def compiled(main: str) -> Path:
         source = tmp_path / "program.c"
@@ -261,7 +267,7 @@ def test_a_program_of_the_current_folder_in_the_place_of_the_guest(
     monkeypatch.delenv("PROXYBOX_GUEST", raising=False)
     monkeypatch.setenv("PATH", path)
     monkeypatch.chdir(trap.folder)
-    with contextlib.suppress(SandboxStartError):  # there is none of the distribution's
+    with contextlib.suppress(SandboxStartError):  # the distribution's PyPy may not be installed
         assert not find_guest().executable.startswith(str(trap))
     assert trap.sprung == []
 
@@ -287,7 +293,7 @@ def test_a_program_of_the_current_folder_that_a_variable_names(
 def test_a_name_of_a_guest_is_looked_for_on_path(
     trap: Trap, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that the caller has given; a path is his word, and stays the same one when he stands elsewhere."""
+    """A name is looked up in PATH only. A path stays the same one when the current folder changes."""
     made = program(f'return creat("{trap._sprung}/pypy3", 0600) < 0;')
     monkeypatch.chdir(trap.folder)
     assert "42" in start(trap, SCRIPT, "run", "--guest", "pypy3", "-c", "print(6 * 7)")
@@ -320,7 +326,9 @@ def test_a_library_of_the_current_folder_that_a_variable_names(
 def test_what_a_program_calls_is_read_and_nothing_of_it_runs(
     trap: Trap, program: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """Not its main, and not what a loader would run before that."""
+    """The program's file is read, but not run: neither its main function nor a constructor that a loader would run
+    earlier.
+    """
     made = program(f"""return creat("{trap._sprung}/main", 0600) < 0; }}
         __attribute__((constructor)) static void early(void) {{ creat("{trap._sprung}/constructor", 0600);""")
     for name in ("lib-python/3", "lib_pypy"):
@@ -335,7 +343,7 @@ def test_what_a_program_calls_is_read_and_nothing_of_it_runs(
     "content", [b"", b"Version: " * 200_000, b"Version: 20001\nPlatform: linux2\nFuncs: " * 60_000]
 )
 def test_a_program_that_tells_much(program: Callable[[str], Path], content: bytes) -> None:
-    """What is taken of it is bounded, also where its text begins again and again, or has no end."""
+    """The program's text about its functions is bounded, also if it begins repeatedly or has no end."""
     made = program("return 0;")
     made.write_bytes(made.read_bytes().replace(b"Version: 20001", b"version: 20001") + content)
     with pytest.raises(SandboxStartError, match=r"does not say which functions it can call|makes no sense"):

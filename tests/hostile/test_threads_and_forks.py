@@ -1,4 +1,4 @@
-"""More tasks than the policy grants: counted from outside, by the kernel, while the attack runs."""
+"""More tasks than the policy grants: the kernel's count is checked from outside during the attack."""
 
 import os
 
@@ -70,7 +70,9 @@ time.sleep(0.2)
 
 
 def test_native_clones_that_nobody_was_told_of(hostile, watched):
-    """With ROUTE in the register: they stand at the listener's door until the box has another thread, or its end."""
+    """Machine code clones with ROUTE: each clone waits until the listener is read, when the box has another thread or
+    ends.
+    """
     result = hostile.run(NATIVE_STORM.format(announce="pass"), limits={"threads": 4}, timeout=0.4)
     assert result.status in ("time_limit", "ok"), result
     assert watched.most == 1
@@ -78,14 +80,14 @@ def test_native_clones_that_nobody_was_told_of(hostile, watched):
 
 @pytest.mark.parametrize("policy", [{"policy": "strict"}, {"limits": {"threads": 0}}, {"limits": {"threads": 1}}])
 def test_a_clone_where_one_thread_is_allowed(policy):
-    """Such a box has no row for it, and no listener."""
+    """The filter of such a box has no row for clones, and there is no listener."""
     with proxybox.Sandbox(warm=False, **policy) as box:
         layers = box.run("print(1)", check=True).layers
     assert layers["thread count"] == "one: the filter lets no other be made"
 
 
 def test_native_clones_announced_by_forged_frames(hostile, watched):
-    """Announced to the handler, made by machine code, never ended: the kernel's own count is what limits."""
+    """The clones are announced by forged frames and never end: the kernel's own count limits them."""
     announce = "raw.ask(56, (0x3d0f00, stack + 32768, stack, stack, 0))"
     result = hostile.run(NATIVE_STORM.format(announce=announce), limits={"threads": 4}, timeout=3)
     assert watched.most <= 4, watched.most
@@ -93,7 +95,7 @@ def test_native_clones_announced_by_forged_frames(hostile, watched):
 
 
 def test_native_clones_after_forged_ends(hostile, watched):
-    """The guest says that its threads have ended, and they have not."""
+    """The guest falsely reports that its threads have ended."""
     result = hostile.run(
         """
 import threading, raw
@@ -152,7 +154,7 @@ for way in (os.fork, os.forkpty, lambda: subprocess.run(["true"]), lambda: os.sy
 
 
 def test_threads_that_come_and_go(hostile, watched):
-    """Thousands in turn, never more than granted at once."""
+    """Thousands of threads in turn, but never more than granted at once."""
     out = hostile.ok(
         """
 import threading
@@ -169,7 +171,7 @@ print("done")
 
 
 def test_threads_that_spin_are_charged(hostile):
-    """CPU time is that of all threads."""
+    """CPU time is the time of all threads."""
     result = hostile.run(
         """
 import threading
@@ -197,7 +199,7 @@ raw.exchange((60, 0, raw.ROUTE))
 
 
 def test_calls_on_the_channels_of_other_threads(hostile):
-    """One thread writes frames for another that waits: its box alone is the worse for it."""
+    """One thread writes frames for another that waits: only its own box is harmed."""
     result = hostile.run(
         """
 import threading, raw
@@ -219,7 +221,7 @@ raw.exchange(raw.SLEEP)
 @pytest.mark.cover(1)
 @pytest.mark.parametrize("time", [proxybox.Time.real(), proxybox.Time.virtual("2030-01-01"), proxybox.Time.scaled(5)])
 def test_signals_while_many_threads_wait_for_a_time(hostile, time):
-    """A thread that wakes up for a signal which another has taken goes on with its wait."""
+    """A thread that wakes up for a signal that another thread has taken continues its wait."""
     out = hostile.ok(
         """
 import os, signal, threading

@@ -1,5 +1,6 @@
-"""Threads of the controller's that last, the engine, the watchdog, the reaper: nothing that a guest asks for ends one, and
-what goes wrong in one is told to whom it concerns, and to nobody else.
+"""Threads of the controller that last (engine, watchdog, reaper): no request of a guest ends one.
+
+An error in one is reported to the callers that it concerns, and to no others.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from proxybox.controller.process.watchdog import Watchdog, watchdog
 from proxybox.program import Program
 from tests.hostile.conftest import eventually
 
-#: Waits that no poll(2) and no epoll_wait(2) can hold, each of which is interrupted; with the policy's time.
+#: Waits that are longer than poll(2) and epoll_wait(2) allow. Each ends by the policy's time limit, or fails at once.
 LONG = {
     "sleep": "time.sleep(3_000_000)",
     "sleep for a century": "time.sleep(3_200_000_000)",
@@ -50,13 +51,13 @@ except (OverflowError, ValueError, OSError) as error:
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines(_warm):
-    """They last as long as the process."""
+    """Starts the engine before the tests: it lasts as long as the process."""
     the_engine()
 
 
 @contextlib.contextmanager
 def told():
-    """What is told of threads that nobody waits for."""
+    """Collects exceptions of threads that have no caller."""
     faults, before = [], threading.excepthook
     threading.excepthook = lambda given: faults.append(given.exc_value)
     try:
@@ -66,9 +67,9 @@ def told():
 
 
 async def run_all(*codes, **options):
-    """Results, or what was raised in their place."""
+    """Runs codes at the same time. Returns the Result or the exception of each."""
     found = [None] * len(codes)
-    timeout = None if "limits" in options else 200  # what is slow is not what is looked for
+    timeout = None if "limits" in options else 200  # the test is not about slow programs
 
     async def run(number, box):
         try:
@@ -86,7 +87,7 @@ async def run_all(*codes, **options):
 
 
 def test_waits_that_no_poll_can_hold_in_engines():
-    """All at once, and a neighbour of theirs on each CPU: they end by their limits, it by itself."""
+    """All wait at once, beside two neighbours: the waiting boxes end by their limits, the neighbours by themselves."""
     codes = [BEGIN.format(line) for line in LONG.values()]
     found = {}
 
@@ -116,7 +117,7 @@ def test_a_wait_that_no_poll_can_hold(hostile, line):
     "sleep", ["time.sleep(0.01)", "select.select([], [], [], 0.01)", "threading.Event().wait(0.01)"]
 )
 def test_time_that_nearly_stands(hostile, sleep):
-    """A hundredth of a second of the box's is four months."""
+    """A hundredth of a second of the box's time is four months."""
     slow = proxybox.policies.Time.scaled(1e-9)
     one = hostile.run(BEGIN.format(sleep), timeout=0.5, time=slow)
     (other,) = anyio.run(lambda: run_all(BEGIN.format(sleep), limits={"wall_time": 0.5}, time=slow))
@@ -127,11 +128,11 @@ def test_time_that_nearly_stands(hostile, sleep):
 
 
 class Broken(Exception):
-    """A fault that nobody expects."""
+    """An unexpected error."""
 
 
 def once(monkeypatch, owner, name):
-    """Its next call fails."""
+    """Makes the next call of a function fail. Returns a list with one element for each call."""
     before, calls = getattr(owner, name), []
 
     def fail(*args):
@@ -146,7 +147,7 @@ def once(monkeypatch, owner, name):
 
 @pytest.mark.parametrize("name", ["_look_at_the_clock", "_begin", "_timeout", "_sort"])
 def test_a_fault_between_guests(monkeypatch, name):
-    """All who wait are told; the next are served, by an engine that stands."""
+    """All waiting callers get an error. The engine goes on and serves the next guests."""
     sleep = "import threading, time\nthreading.Thread(target=time.sleep, args=(0.2,)).start()\nprint(1)"
 
     async def both():
@@ -164,10 +165,10 @@ THREADS = "import threading\nfor _ in range(3): threading.Thread(target=print).s
 
 
 def test_a_fault_of_the_listener(monkeypatch):
-    """It is told to the family whose listener that is."""
+    """The error is reported only to the boxes of that listener."""
 
     async def both():
-        once(monkeypatch, Listener, "_receive")  # when something has come
+        once(monkeypatch, Listener, "_receive")  # when a notification has come
         return await run_all(THREADS, "print(1)"), await run_all(THREADS)
 
     (first, neighbour), (second,) = anyio.run(both)
@@ -192,7 +193,7 @@ class Jobs:
 
 
 def test_who_is_told_fails():
-    """`done` is the caller's: another guest's is called all the same."""
+    """The caller's function `done` fails: that of another guest is still called."""
     jobs, over, outcomes = Jobs(), threading.Event(), []
 
     def broken(outcome, error):
@@ -213,7 +214,9 @@ def test_who_is_told_fails():
 
 
 def test_a_second_fault_while_the_first_is_told(monkeypatch):
-    """Serving fails, and forgetting what was watched of it as well: the caller is told, and the next one served."""
+    """Serving fails, and so does removing the guest from the engine: the caller gets an error, and the next guest is
+    served.
+    """
     monkeypatch.setattr(proxybox.controller.drivers.serving.Serving, "conclude", lambda *_: 1 / 0)
     once(monkeypatch, Engine, "_forget")
     (broken,) = anyio.run(lambda: run_all("pass"))
@@ -221,13 +224,15 @@ def test_a_second_fault_while_the_first_is_told(monkeypatch):
     assert isinstance(broken, ZeroDivisionError | Broken), broken
     (after,) = anyio.run(lambda: run_all("print(1)"))
     assert after.stdout == "1\n"
-    for _ in range(4):  # a listener gets the number of the one that was not forgotten
+    for _ in range(4):  # a new listener gets the descriptor number of the one that was not removed
         (after,) = anyio.run(lambda: run_all(THREADS))
         assert after.ok, after
 
 
 def test_an_interrupt_that_raises(sandbox):
-    """A limit's first word fails: that guest is ended and its caller told; whoever comes later has a watchdog."""
+    """The first interrupt at a limit fails: the guest is ended and its caller gets the error. The watchdog still serves
+    later guests.
+    """
     session = sandbox(session={"grace": 5}).session()
 
     def broken():
@@ -256,7 +261,7 @@ def test_an_interrupt_that_raises_in_an_engine():
 
 
 def test_a_fault_of_the_keeper(monkeypatch):
-    """Between two guests: nobody waits for that, so it is told as any thread's; boxes start and end as before."""
+    """An error of the watchdog's thread is reported as any thread's; boxes start and end as before."""
     with told() as faults:
         calls = once(monkeypatch, Watch, "check")
         assert proxybox.run("while True: pass", timeout=0.3).status == "time_limit"
@@ -266,7 +271,7 @@ def test_a_fault_of_the_keeper(monkeypatch):
 
 
 def test_a_fault_of_the_undertaker():
-    """Whoever settles is told of every one; the next box is closed as any."""
+    """Closing boxes fails: `settle` reports the errors, up to a maximum, and the next box is closed as usual."""
     reaper.settle()
     closed = threading.Event()
 
@@ -284,14 +289,14 @@ def test_a_fault_of_the_undertaker():
 
 
 def test_a_wake_for_what_was_taken_already(monkeypatch):
-    """A job may be taken in before its wake is written: the wake is read all the same, and the engine sleeps on."""
+    """The wake-up may be written after its job was taken: the engine reads it all the same, and sleeps again."""
     engine = the_engine()
     os.eventfd_write(engine._wake, 1)
     assert eventually(lambda: not select.select([engine._wake], [], [], 0)[0])
 
 
 def test_a_guest_that_rests_is_not_woken_by_its_input():
-    """Neither its own descriptors nor the copies of the caller's are looked at meanwhile."""
+    """Meanwhile neither its own descriptors nor the copies of the caller's are watched."""
     engine, (reading, writing), (input_, typed) = object.__new__(Engine), os.pipe(), os.pipe()
     job = _Job(None, None, None, None, fds={reading: select.EPOLLIN}, callers={0: input_})
     with select.epoll() as engine._epoll:
@@ -307,14 +312,14 @@ def test_a_guest_that_rests_is_not_woken_by_its_input():
 
 
 def test_two_guests_that_begin_at_once_have_a_keeper():
-    """Each sees the other: one of them wakes the watchdog, which sleeps for as long as nobody is watched."""
+    """Each sees the other: one of them must wake the watchdog, which sleeps while it watches no guest."""
     entered = threading.Semaphore(0)
 
     class Watched(set):
         def add(self, watch):
             super().add(watch)
             entered.release()
-            for _ in range(2):  # until the other one has come, too, if it can
+            for _ in range(2):  # until the other one has come, too, if that is possible
                 entered.acquire(timeout=0.2)
 
     sleeping = object.__new__(Watchdog)
@@ -329,7 +334,7 @@ def test_two_guests_that_begin_at_once_have_a_keeper():
 
 
 def test_input_that_an_epoll_comes_to_watch_while_it_waits(hostile):
-    """The descriptor behind it is the caller's, and was not looked at when the wait began."""
+    """The descriptor behind it is the caller's, and was not watched when the wait began."""
     code = """
 import os, select, threading
 epoll, found = select.epoll(), []

@@ -1,7 +1,7 @@
-"""Two boxes that would talk to each other, and one that would slow the other down.
+"""Two boxes that try to communicate, and one that tries to slow down the other.
 
-They have the interpreter, libc and the stub in common, page by page, and the kernel's waiting lists. Did one of these
-carry a word, the second box would print it.
+They share pages of the interpreter, libc and the stub, and the kernel's wait queues. If one of these carried a message,
+the second box would print it.
 """
 
 import concurrent.futures as futures
@@ -14,7 +14,7 @@ import proxybox
 
 SAME = {"randomness": 7}  # the same addresses in both boxes
 
-#: In files that both boxes have mapped, at functions that nobody calls.
+#: Places in files that both boxes have mapped, at functions that nobody calls.
 PLACES = """
 import ctypes, raw
 libc = ctypes.CDLL(None); libc.getauxval.restype = ctypes.c_ulong
@@ -28,7 +28,7 @@ places = {
 
 
 def both(hostile, one, other, **options):
-    """The results of two boxes that run at the same time; each can wait for the other by `callbacks`."""
+    """Runs two boxes at the same time, and returns their results."""
     with futures.ThreadPoolExecutor(2) as pool:
         return [
             each.result()
@@ -38,7 +38,9 @@ def both(hostile, one, other, **options):
 
 @pytest.mark.parametrize("flags", [0, 128], ids=["shared", "private"])
 def test_futexes_on_common_pages(hostile, flags):
-    """One waits on words of pages that both have, for 0.4 seconds; the other wakes everybody there, all the while."""
+    """One box waits for 0.4 seconds on words of shared pages. Meanwhile the other repeatedly wakes all waiters
+    there.
+    """
     waiter = f"""{PLACES}
 import struct
 results = []
@@ -62,8 +64,9 @@ print(woken)
 
 
 def test_words_written_to_common_pages(hostile):
-    """What one box writes to pages that both have mapped is its own copy; the other, started meanwhile, sees what
-    was."""
+    """Writing to shared pages makes copies in the writing box. The other box, started meanwhile, sees the old
+    content.
+    """
     seen = []
     look = f"""{PLACES}
 print({{name: ctypes.string_at(place, 8).hex() for name, place in places.items()}})
@@ -99,13 +102,13 @@ NAMED = {
     "add_key": "(248, page, page, 0, 0, -3)",
     "pkey_alloc": "(330, 0, 0)",
 }
-#: Granted as something of the box's own: memory of this process, or advice that nobody follows.
+#: Calls that are granted, but affect this box alone: memory of this process, or advice that has no effect.
 GRANTED = {"an anonymous shared mapping", "merging of pages"}
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_memory_and_names_in_common(hostile, name):
-    """Segments, queues, keys and merged pages: refused, or of this box alone."""
+    """Segments, queues, keys and merged pages are refused, or belong to this box alone."""
     out = hostile.ok(f"""
 import os, raw
 page = raw.check(raw.syscall(9, 0, 4096, 3, 0x22, -1, 0))
@@ -115,7 +118,9 @@ print(raw.syscall(*{NAMED[name]}))
 
 
 def test_merged_pages_are_not_asked_for(hostile):
-    """Whatever madvise answers, no page of the guest is a candidate for merging: the kernel's own count says so."""
+    """Whatever madvise returns, no page of the guest is a candidate for merging (ksm): the kernel's counters show
+    that.
+    """
     from pathlib import Path
 
     counted = []
@@ -124,7 +129,7 @@ def test_merged_pages_are_not_asked_for(hostile):
         for pid in hostile.guests():
             try:
                 counted.append(Path(f"/proc/{pid}/ksm_stat").read_text())
-            except OSError:  # another user's, or an old kernel
+            except OSError:  # another user's process, or an old kernel
                 counted.append("")
 
     out = hostile.ok(
@@ -185,7 +190,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
 def test_a_neighbour_is_served_meanwhile(hostile, bad, capsys):
-    """Its calls are answered; how long each took is printed, and is no condition."""
+    """Calls of a neighbour are answered. The test prints how long each took, but does not check it."""
     started = threading.Event()
     with proxybox.Sandbox(limits={"cpu_time": 60, "calls": None}) as box, futures.ThreadPoolExecutor(1) as pool:
         attack = pool.submit(
@@ -209,7 +214,7 @@ def test_a_neighbour_is_served_meanwhile(hostile, bad, capsys):
 
 
 def test_all_unknown_numbers_in_a_sample(hostile):
-    """Of 2^32 numbers a sample in equal steps, and all edges: ENOSYS each; what is told of them is bounded."""
+    """A sample of the 2^32 numbers in equal steps, and all edges, are ENOSYS. The stored counts are bounded."""
     result = hostile.run(
         """
 import raw

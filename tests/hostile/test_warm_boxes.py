@@ -1,6 +1,6 @@
-"""Boxes of one zygote: what they have in common, what they have not, and what one can do to the others.
+"""Boxes of one zygote: what they share, what they do not share, and what one can do to the others.
 
-SECURITY.md says both; each claim is tested here.
+SECURITY.md describes this; each of its claims is tested here.
 """
 
 import concurrent.futures as futures
@@ -22,7 +22,7 @@ EACH_GUEST = True
 
 @pytest.fixture
 def run(hostile, warm):
-    """Runs programs, each in a box of one and the same zygote."""
+    """Runs programs, each in a new box of the same zygote."""
     made = {}
 
     def run(code, timeout=200, on_stdout=None, files=None, **options):
@@ -53,7 +53,9 @@ def run(hostile, warm):
     "fact", ["hash('proxybox')", "id(type)", "raw.stub()", "raw.module(b'linux-vdso.so.1')", "os.getpid()"]
 )
 def test_what_is_the_same_in_all(run, fact):
-    """The hash seed and the addresses: SECURITY.md says so, and nothing may depend on their being secret."""
+    """The hash seed and the addresses are the same: SECURITY.md says so, and nothing may depend on their being
+    secret.
+    """
     code = f"import os, raw; print({fact})"
     assert run.ok(code) == run.ok(code)
 
@@ -62,7 +64,9 @@ def test_what_is_the_same_in_all(run, fact):
 
 
 def test_a_file_in_memory_from_before_is_the_own_of_each(run):
-    """libffi has one for its machine code, and may have more, with numbers out of the way."""
+    """Each box has its own copy of a memory file that the zygote has made, such as that of libffi for its machine
+    code.
+    """
     kept = "import os\nos.write(os.memfd_create('m', 0), b'from before')\nos.memfd_create('m')"
     code = """
 import fcntl, os
@@ -92,7 +96,7 @@ _IMPORTS = "import multiprocessing, os, random, secrets, ssl, tempfile, uuid; pa
 
 @pytest.fixture(scope="module", autouse=True)
 def _libraries():
-    """The controller opens a library once for all boxes."""
+    """Opens the libraries once for all later boxes."""
     proxybox.run(_IMPORTS, check=True)
 
 
@@ -100,7 +104,7 @@ def _libraries():
 @pytest.mark.parametrize("preloaded", [False, True], ids=["imported", "preloaded"])
 @pytest.mark.parametrize("what", RANDOM)
 def test_random_numbers(run, what, preloaded):
-    """Each box draws its own, also by what the zygote has imported and seeded."""
+    """Each box has its own random numbers, also with modules that the zygote has imported and seeded."""
     code = f"{_IMPORTS}\n{'import numpy' if what == 'numpy' else ''}\nprint({RANDOM[what]})"
     modules = ["random", "secrets", "ssl", "tempfile", "uuid"] + (["numpy"] if what == "numpy" else [])
     if what == "numpy" and not proxybox.run("import numpy").ok:
@@ -112,7 +116,7 @@ def test_random_numbers(run, what, preloaded):
 
 @pytest.mark.parametrize("what", [what for what in RANDOM if what != "numpy"])
 def test_random_numbers_of_copies(warm, what):
-    """A session's copies go on from the same state, but draw numbers of their own."""
+    """Copies of a session begin with the same state, but get different random numbers."""
     session = warm(session={"branches": 2}).session()
     session.exec(f"{_IMPORTS}\n{RANDOM[what]}", check=True)
     with session.fork() as one, session.fork() as two:
@@ -149,7 +153,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE), open("/proc/self/comm").read()
 
 
 def test_what_a_box_changes_is_its_own(run):
-    """Files, environment, signals, names, limits, descriptors: the next box begins as the one before."""
+    """Files, environment, signals, names, limits and descriptors of a box do not affect the next one."""
     before = run.ok(LOOK)
     run.ok(CHANGES)
     assert run.ok(LOOK) == before
@@ -165,14 +169,14 @@ def test_what_a_box_changes_while_the_next_begins(run):
     "time", [{"kind": "frozen", "start": "2030-01-01"}, {"kind": "virtual", "start": "2030-01-01"}]
 )
 def test_the_clock_of_each_is_its_own(run, time):
-    """It begins for each box when the box begins, and what one sleeps is no time of the other's."""
+    """The clock of each box begins when the box begins, and sleeps of one box do not move another's."""
     made = {"kind": {"frozen": proxybox.Time.frozen, "virtual": proxybox.Time.virtual}[time["kind"]](time["start"])}
     code = "import time; print(int(time.time()) // 100); time.sleep(1000)"
     assert len({run.ok(code, time=made["kind"]) for _ in range(3)}) == 1
 
 
 def test_descriptors(run):
-    """Of all numbers that the filter lets through, only the box's own two are open."""
+    """Of all descriptor numbers that the filter allows, only the box's own two are open."""
     out = run.ok("""
 import raw
 page = raw.code(bytes(64))
@@ -198,7 +202,9 @@ places["the zygote's heap"] = heap - (64 << 10)
 
 
 def test_words_written_to_common_pages(run):
-    """Pages that all copies have from their zygote: what one box writes there is its own, and the next begins anew."""
+    """Pages that all copies share with their zygote: writes of one box are its own, and the next box sees the old
+    content.
+    """
     look = f"{PLACES}\nprint({{name: ctypes.string_at(place, 8).hex() for name, place in places.items()}})"
     before, seen = run.ok(look), []
     writer = f"""{PLACES}
@@ -215,7 +221,7 @@ raw.exchange(raw.LEAVE)
 
 
 def test_futexes_on_common_pages(run):
-    """The same word at the same address, of the zygote's: who wakes there wakes nobody of another box."""
+    """The boxes use the same word at the same address of the zygote: waking waiters there reaches no other box."""
     waits = threading.Event()
     waiter = f"""{PLACES}
 import struct
@@ -259,7 +265,7 @@ CALLS = """[
 
 
 def test_calls_that_reach_for_others(run, hostile):
-    """Neighbours live in the same namespaces: all that could name them traps."""
+    """Neighbours share namespaces, but all calls that could address them trap."""
     out = run.ok(f"""
 import raw
 page = raw.code(b"/proc/1/mem" + bytes(4096))
@@ -271,8 +277,9 @@ print(len(calls), {{call[0] for call, result in zip(calls, raw.trapped_syscalls(
 
 
 def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
-    """They live in the same namespaces and Landlock domain, so a signal comes through; tracing does not: nobody is
-    dumpable."""
+    """Neighbours share namespaces and the Landlock domain, so a signal would reach them. Tracing fails, because they
+    are not dumpable.
+    """
     hole, numbers = 0x686F6C65, {"kill": 62, "ptrace": 101}
     monkeypatch.setattr(filters, "NUMBERS", filters.NUMBERS | numbers)
     rows = (*filters.RULES, *(filters.Rule(name, (filters.low(5, hole),)) for name in numbers))
@@ -299,7 +306,7 @@ def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
 
 
 def test_processes_that_a_box_can_see(run):
-    """Itself."""
+    """A box can see only itself."""
     assert (
         run.ok("import os; print([name for name in os.listdir('/proc') if name.isdigit()] == [str(os.getpid())])")
         == "True\n"
@@ -307,7 +314,7 @@ def test_processes_that_a_box_can_see(run):
 
 
 def test_signals_to_everybody(run):
-    """kill(-1), kill(0), kill of all numbers: of a world in which there is nobody else."""
+    """kill(-1), kill(0), and kill of all numbers: for the box there is no other process."""
     seen = []
     attack = """
 import os, signal, sys
@@ -339,14 +346,16 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_ends_of_boxes(run, end):
-    """However one ends, its zygote and the next box are none the worse for it."""
+    """However a box ends, its zygote and the next box still work."""
     run(f"import raw\n{ENDS[end]}", timeout=0.5)
     assert run.ok("print(6 * 7)") == "42\n"
     assert run.zygote().is_alive()
 
 
 def test_clones_of_a_neighbour(run):
-    """They come to the same listener: a storm of them keeps nobody from what is his."""
+    """Clones of neighbours come to the same listener: a storm of them does not stop others from getting their
+    threads.
+    """
     ready = threading.Event()
     storm = """
 import raw, threading
@@ -378,7 +387,7 @@ print(len(seen))
 
 
 def test_threads_are_counted_for_each(run):
-    """Boxes of one zygote have each as many as the policy says."""
+    """Each box of a zygote has as many threads as the policy grants."""
     together = threading.Barrier(3)
     code = """
 import threading
@@ -397,7 +406,7 @@ release.set()
 
 
 def test_a_copy_that_does_not_come_holds_up_nobody_else(hostile, warm, run):
-    """While one session's copy is awaited, other boxes of the zygote begin and end."""
+    """While the controller waits for one session's copy, other boxes of the zygote begin and end."""
     session = warm(session={"branches": 1}).session(files=hostile.files)
     begun = threading.Event()
     session.exec("import raw, copies\ncopies.instead(lambda: raw.exchange(raw.SLEEP))", check=True)
@@ -454,7 +463,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("what", LIMITS)
 def test_limits(run, what):
-    """Those of each box are its own, from its own beginning."""
+    """Each box has its own limits, from its own beginning."""
     code, options, status = LIMITS[what]
     for _ in range(2):
         assert run(code, **options).status == status
@@ -462,7 +471,7 @@ def test_limits(run, what):
 
 
 def test_the_kernels_own_limits(run, hostile):
-    """Address space and CPU time of each are limited by the kernel, too, and it cannot take that back."""
+    """The kernel, too, limits each box's address space and CPU time, and the box cannot undo that."""
     seen = []
 
     def look(_):
@@ -480,7 +489,7 @@ def test_the_kernels_own_limits(run, hostile):
 
 
 def test_a_zygote_that_is_killed(run):
-    """Its boxes go on; the next ones come from another."""
+    """Boxes of a killed zygote go on; the next ones come from another zygote."""
     ok = []
 
     def kill(_):
@@ -495,7 +504,7 @@ def test_a_zygote_that_is_killed(run):
 
 
 def test_modules_of_the_zygotes_own_are_gone(run):
-    """A box finds no way back to what its zygote was started with."""
+    """A box has no access to the files from which its zygote was started."""
     assert (
         run.ok(
             "import os, sys; print(os.path.exists('/usr/lib/proxybox'), [path for path in sys.path if 'proxybox' in path])"

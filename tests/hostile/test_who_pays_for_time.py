@@ -1,4 +1,6 @@
-"""What the controller computes for a guest counts for that guest: programs whose calls cost more than they do themselves."""
+"""The controller's computing for a guest is charged to that guest: programs whose calls cost more than their own
+code.
+"""
 
 import itertools
 import os
@@ -20,7 +22,7 @@ CALLS = {"wall_time": 200, "cpu_time": 0.3, "calls": None}
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines(_warm):
-    """They last as long as the process."""
+    """Starts the engine before the tests: it lasts as long as the process."""
     the_engine()
 
 
@@ -39,7 +41,9 @@ def in_a_pool(code, **options):
 
 @pytest.mark.parametrize("way", [proxybox.run, in_a_pool, in_a_loop], ids=["blocking", "pool", "loop"])
 def test_a_program_that_lets_the_controller_compute(way):
-    """It ends by its CPU time, most of which is not its own; the controller may spend as much again, and no more."""
+    """Its CPU limit ends it, though most of the time is the controller's. As much time of the controller as the limit
+    is free.
+    """
     result = way(DEAR, limits=CALLS)
     assert (result.status, result.why) == ("time_limit", "limits.cpu_time"), result
     assert result.usage.controller > 0.3
@@ -48,7 +52,7 @@ def test_a_program_that_lets_the_controller_compute(way):
 
 def test_a_session_that_lets_the_controller_compute(sandbox):
     session = sandbox(limits=CALLS).session()
-    for _ in range(2):  # each call anew
+    for _ in range(2):  # each call is new
         result = session.exec(DEAR)
         assert (result.status, result.why.partition(";")[0]) == ("time_limit", "limits.cpu_time"), result
         assert session.alive
@@ -57,7 +61,7 @@ def test_a_session_that_lets_the_controller_compute(sandbox):
 
 
 def test_a_session_as_a_whole(sandbox):
-    """What is beyond the free part of each call counts for all calls together."""
+    """The controller's time beyond the free part of each call counts for all calls together."""
     session = sandbox(limits=CALLS, session={"cpu_time": 0.7}).session()
     while session.alive:
         result = session.exec(DEAR)
@@ -65,14 +69,14 @@ def test_a_session_as_a_whole(sandbox):
 
 
 def test_a_program_that_computes_by_itself_has_its_whole_time(hostile):
-    """Nothing of it is the controller's, so the limit is where it was."""
+    """Nothing of its time is the controller's, so the whole limit is its own."""
     result = hostile.run("import time\nwhile True: pass", limits={"wall_time": 200, "cpu_time": 0.3})
     assert (result.status, result.why) == ("time_limit", "limits.cpu_time"), result
     assert result.usage.cpu >= 0.3
 
 
 def test_functions_of_the_callers_are_not_the_guests(sandbox):
-    """What a host function, an interceptor, a callback or the source of input computes is the caller's time."""
+    """Time of a host function, an interceptor, a callback or an input function is the caller's."""
 
     def compute(*_):
         until = time.thread_time() + 0.05
@@ -106,7 +110,7 @@ def test_its_own_start_is_not_charged():
 
 # --- a wait that is none ----------------------------------------------------------------------------------------------
 
-#: It asks for input, does not take the answer, and computes: wall time stands still for who waits for a person.
+#: Requests input, does not read the answer, and computes: wall time stops while a program waits for a person.
 FORGED = """
 import raw, ctypes
 buffer = raw.code(bytes(64))
@@ -179,14 +183,14 @@ def test_a_meter_counts_who_serves_and_not_the_caller():
 
 
 def test_what_is_free_is_carried_no_further(monkeypatch):
-    """What one call was given and did not use is not the next one's."""
+    """A call's unused free time is not added to the next call's."""
     watch = Watch(os.getpid(), -1)
     spent = itertools.chain((0, 500), itertools.repeat(900))
     monkeypatch.setattr(Meter, "spent_ns", lambda _: next(spent))
     monkeypatch.setattr(Watch, "cpu_time_ns", lambda _: 0)
     watch.free(200e-9)
     assert watch.charged_ns() == 300
-    watch.free(100e-9)  # 700 are beyond what was free
+    watch.free(100e-9)  # 700 are beyond the free part
     assert watch.charged_ns() == 700
     assert watch.charged_ns() == 700
     assert watch.renew(5, 400e-9, 0, None) == 0
@@ -201,7 +205,7 @@ def test_what_is_free_is_carried_no_further(monkeypatch):
 
 
 def test_random_bytes_are_made_in_turns(monkeypatch, hostile):
-    """A MiB of them is what is dear beyond its size: never more than MOST_AT_ONCE in one turn, and none is used twice."""
+    """A MiB of random bytes costs much time: at most MOST_AT_ONCE are made in one turn, and no byte is used twice."""
     made, before = [], Randomness.bytes
 
     def count(self, size):

@@ -1,4 +1,4 @@
-"""A world on filesystems in memory, and calls made to it as dispatch makes them."""
+"""A world on file systems in memory, and calls made to it as dispatch makes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ class HostTime:
 
 
 class Box:
-    """A world with its host clock, and calls that fail by a negative number, as for a guest."""
+    """A world with its host clock, and calls whose failures are negative numbers, as for a guest."""
 
     def __init__(self, policy: Policy) -> None:
         self.host = HostTime()
@@ -53,7 +53,7 @@ class Box:
         )
 
     def call(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        """The reply, whose turns are all taken at once: an int, (int, writes...), or Blocked."""
+        """Makes a call, with all its turns at once. Returns the reply: an int, (int, writes...), or Blocked."""
         while True:
             try:
                 caller = (self.world.thread,) if takes_thread(handler) else ()
@@ -64,19 +64,19 @@ class Box:
                 return -error.errno
 
     def value(self, handler: Callable[..., Any], *arguments: Any) -> int:
-        """The number that the guest would see; the call must not wait."""
+        """Makes a call that must not wait, and returns the number that the guest would see."""
         reply = self.call(handler, *arguments)
         assert not isinstance(reply, Blocked)
         return reply[0] if isinstance(reply, tuple) else reply
 
     def written(self, handler: Callable[..., Any], *arguments: Any) -> bytes:
-        """What a successful call stores first."""
+        """Makes a successful call, and returns the first data that it stores."""
         reply = self.call(handler, *arguments)
         assert isinstance(reply, tuple), reply
         return reply[1][1]
 
     def wait_out(self, reply: Any) -> Any:
-        """What becomes of a wait when nothing but its timeout happens."""
+        """The reply after a wait of which only the timeout happens."""
         assert isinstance(reply, Blocked)
         assert reply.attempt() is None
         assert reply.deadline_ns is not None

@@ -1,4 +1,4 @@
-"""What time it is, and how waits go, under each time policy."""
+"""The time and waits under each time policy."""
 
 import errno
 import struct
@@ -241,7 +241,7 @@ def test_a_skipped_futex_times_out_at_once_when_nobody_could_wake_it(make_box):
 def test_futex_refusals(box):
     assert futex(box, None, op=3) == -errno.ENOSYS
     assert futex(box, None, op=abi.FUTEX_WAKE) == 0
-    assert isinstance(futex(box, None, op=abi.FUTEX_WAIT), Blocked)  # shared, untimed
+    assert isinstance(futex(box, None, op=abi.FUTEX_WAIT), Blocked)  # shared, without a timeout
     bad = box.call(memory.futex, 4096, 0, 1, struct.pack("<qq", 0, -1), 0, 0)
     assert bad == -errno.EINVAL
     assert box.call(memory.futex, 4096, abi.FUTEX_WAIT_BITSET, 1, None, 0, 0) == -errno.EINVAL

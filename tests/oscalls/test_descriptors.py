@@ -207,7 +207,7 @@ def test_eventfd_counts(box):
 
 
 def test_an_open_for_which_there_is_no_number_makes_and_empties_nothing(side):
-    """As in Linux, where the number is found first: whoever asks again would be told that it exists."""
+    """As on Linux, the number is allocated first. Otherwise a repeated call would find that the file exists."""
     side.put(b"/tmp/full", b"contents")
     while (fd := side.call("open", b"/dev/null", os.O_RDONLY, 0)) >= 0:
         last = fd

@@ -1,4 +1,4 @@
-"""Whatever a guest passes, a handler answers, waits, or fails by OSError."""
+"""Whatever arguments a guest passes, a handler returns, waits, or raises OSError."""
 
 import errno
 from typing import get_args, get_origin
@@ -27,7 +27,7 @@ def scalars(code):
     low, high = EDGES[code]
     near = st.sampled_from([low, low + 1, -100, -1, 0, 1, 2, 3, 7, 4095, 4096, high - 1, high])
     bits = st.integers(0, 63).map(lambda bit: 1 << bit)
-    small = st.integers(0, 12)  # a descriptor that is open, or a plausible flag
+    small = st.integers(0, 12)  # an open descriptor, or a plausible flag
     wide = st.one_of(small, small, small, near, bits, st.integers(low, high))
     return wide.map(lambda number: min(max(number, low), high))
 
@@ -84,7 +84,7 @@ def is_reply(reply):
 
 
 def furnish(box):
-    """Something of every kind behind the first descriptors."""
+    """Opens descriptors of every kind."""
     box.call(paths.open_, b"/data/hello", abi.O_RDWR, 0)
     box.call(paths.open_, b"/data", abi.O_DIRECTORY, 0)
     box.call(pipes.pipe2, 8, 0)
@@ -95,7 +95,7 @@ def furnish(box):
 
 
 def step(box, reply):
-    """What a driver may do with a wait: try again, end it."""
+    """Does what a driver may do with a wait: repeat or end it."""
     assert is_reply(reply)
     if isinstance(reply, Blocked):
         for action in (reply.attempt, reply.on_timeout, reply.on_interrupt):
@@ -117,7 +117,7 @@ def test_any_arguments_at_all(make_box, calls):
         try:
             caller = (box.world.threads[0],) if takes_thread(row.handler) else ()
             reply = row.handler(box.world, *caller, *arguments)
-        except AnotherTurn:  # it is made again, after others
+        except AnotherTurn:  # the call is repeated after others
             continue
         except OSError as error:
             failures.append((row.name, error))
@@ -131,7 +131,7 @@ def test_any_arguments_at_all(make_box, calls):
 
 
 def test_no_handler_stores_at_null(box):
-    """The calls that take optional outputs, without any."""
+    """The calls with optional outputs, without any of these."""
     fd = box.value(paths.open_, b"/data/hello", 0, 0)
     assert box.value(descriptors.close, fd) == 0
     for number, arguments in {

@@ -1,4 +1,4 @@
-"""What a guest might try, to have the controller keep more for it than the policy allows."""
+"""Attempts of a guest to make the controller store more for it than the policy allows."""
 
 import errno
 import gc

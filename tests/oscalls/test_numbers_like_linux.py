@@ -1,4 +1,4 @@
-"""Calls that take numbers, on descriptors of each kind: the same answers and errors as the kernel of this host."""
+"""Calls that take numbers, on descriptors of each kind: the same results and errors as on the kernel of this host."""
 
 import ctypes
 import errno
@@ -37,7 +37,7 @@ CALLS = [
     (73, control.flock, [(kind | wait,) for kind in (0, 1, 2, 3, 8, 64) for wait in (4, 0)]),
     (292, "dup3", [(0,), (abi.O_CLOEXEC,), (abi.O_APPEND,)]),
 ]  # fmt: skip
-#: A folder has its end where the last entry is, as in ext4; in tmpfs it has none.
+#: The end of a folder is after the last entry, as in ext4; tmpfs has no such end.
 _OF_THE_FILESYSTEM = [("folder", descriptors.lseek, os.SEEK_END)]
 
 
@@ -48,7 +48,7 @@ def native(number: int, *arguments: int) -> int:
 
 @pytest.fixture(params=KINDS)
 def both(request: pytest.FixtureRequest, box) -> Iterator[tuple[str, int, int]]:
-    """The kind, a descriptor of the host, and one of the box for the same thing."""
+    """The kind, a descriptor of the host, and one of the box for the same kind of file."""
     kind = request.param
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         others: list[int] = []

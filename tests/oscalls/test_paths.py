@@ -52,7 +52,7 @@ def test_openat2_refuses_unknown_flags_and_resolve(box):
     assert box.value(paths.openat2, CWD, b"/data/hello", how(mode=0o600), 24) == -errno.EINVAL
     beneath = how(resolve=abi.RESOLVE_BENEATH)
     assert box.value(paths.openat2, CWD, b"/data/hello", beneath, 24) == -errno.EOPNOTSUPP
-    for bit in range(64):  # openat2(2): EINVAL for what no kernel knows
+    for bit in range(64):  # openat2(2): EINVAL for flags that no kernel knows
         offered = {abi.RESOLVE_NO_MAGICLINKS: 0}.get(1 << bit, -errno.EOPNOTSUPP if bit < 6 else -errno.EINVAL)
         assert min(box.value(paths.openat2, CWD, b"/data/hello", how(resolve=1 << bit), 24), 0) == offered, bit
     assert box.value(paths.openat2, CWD, b"/data/hello", how(), 32) == -errno.E2BIG
@@ -142,7 +142,7 @@ def test_getdents_gives_every_entry_once(box):
             names.append(records[19:size].rstrip(b"\0"))
             records = records[size:]
     assert sorted(names) == [b".", b"..", b"empty", b"hello", b"sub"]
-    assert box.value(directories.getdents64, fd, 8, 1) == 0  # at the end
+    assert box.value(directories.getdents64, fd, 8, 1) == 0  # at the end of the folder
     box.value(descriptors.lseek, fd, 0, abi.SEEK_SET)
     assert box.value(directories.getdents64, fd, 8, 1) == -errno.EINVAL
     assert box.value(directories.getdents64, open_file(box, b"/data/hello"), 8, 64) == -errno.ENOTDIR

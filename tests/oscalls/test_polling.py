@@ -18,7 +18,7 @@ def pair(box, flags=0):
 
 
 def poll(box, *wanted, timeout=0):
-    """What poll says to (fd, events)...: the reply, or the list of revents."""
+    """Calls poll for (fd, events) pairs. Returns the list of revents, or the reply if it has none."""
     data = b"".join(abi.POLLFD.pack(fd, events, 0) for fd, events in wanted)
     reply = box.call(polling.poll, (64, data), len(wanted), timeout)
     if isinstance(reply, tuple):
@@ -53,7 +53,7 @@ def test_poll_waits_and_times_out(box):
 
 
 def test_who_only_looks_is_answered_at_once(box):
-    """A timeout of 0 is no wait, with which the driver would look at everything else first."""
+    """With a timeout of 0 there is no wait, for which the driver would first check all other waits."""
     reader, writer = pipe(box)
     instance = box.value(polling.epoll_create1, 0)
     box.call(polling.epoll_ctl, instance, abi.EPOLL_CTL_ADD, reader, abi.EPOLL_EVENT.pack(abi.POLLIN, 7))
@@ -150,7 +150,7 @@ def test_epoll_edges_and_single_shots(box):
 
 
 def test_a_look_says_whether_its_answer_lasts(box):
-    """Only where nothing but the guest's own calls can make something ready."""
+    """The answer lasts only where no other event than the guest's own calls can make a descriptor ready."""
     epoll = box.value(polling.epoll_create, 1)
     assert box.value(polling.epoll_look, epoll, 64, 9) == LASTS
     reader, writer = pipe(box)

@@ -1,4 +1,4 @@
-"""Who the guest is told that it is, and what it may do with that."""
+"""The guest's identity as it sees it, and what it may do with it."""
 
 import errno
 import struct
@@ -55,7 +55,7 @@ def test_cpus(make_box):
 
 
 def test_cpus_are_a_threads_own(make_box):
-    """A new one starts with its parent's, and each may be named by its id."""
+    """A new thread starts with its parent's CPUs. Calls may name each thread by its id."""
     box = make_box(environment={"cpu_count": 100})
     high = 1 << 99
     assert box.value(process.sched_setaffinity, 0, 16, high.to_bytes(16, "little")) == 0

@@ -1,4 +1,4 @@
-"""Calls that programs seldom make: what they answer, and how they fail."""
+"""Calls that programs seldom make: their results, and how they fail."""
 
 import errno
 import struct
@@ -15,7 +15,7 @@ CAPABILITIES = 0x20080522
 
 @pytest.fixture
 def file(box):
-    """A new file of the box, open for reading and writing."""
+    """A descriptor of a new file in the box, open for reading and writing."""
     fd = box.value(paths.open_, b"/tmp/file", RDWR_CREAT, 0o600)
     assert fd >= 0
     return fd

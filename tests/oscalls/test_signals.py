@@ -1,4 +1,4 @@
-"""Dispositions, masks and signals to oneself."""
+"""Dispositions, masks and signals to the guest itself."""
 
 import errno
 import struct
@@ -99,7 +99,7 @@ def test_a_signal_to_a_thread_waits_for_that_thread(box):
     block(box, USR1)
     assert box.value(signals.tkill, box.world.thread.tid, USR1) == 0
     assert sent(box) == []
-    assert box.value(signals.kill, 0, USR1) == 0  # the other thread takes it
+    assert box.value(signals.kill, 0, USR1) == 0  # the other thread gets it
     assert sent(box) == [USR1]
     assert box.value(signals.tkill, other.tid, USR1) == 0
     assert box.world.signals.outbox[-1].thread is other
@@ -157,7 +157,7 @@ def test_a_flood_of_signals_is_bounded(box):
 
 
 def test_a_full_queue_is_eagain_but_for_kill(box):
-    """As beyond RLIMIT_SIGPENDING: kill(2) never fails so, and one of its signals stands for all of its number."""
+    """As beyond RLIMIT_SIGPENDING. But kill(2) does not fail then: one of its signals stands for all of its number."""
     block(box, 40, 41, USR1)
     value = bytes(8) + struct.pack("<i", -1) + bytes(116)
     for _ in range(64):

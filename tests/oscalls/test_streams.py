@@ -82,7 +82,7 @@ def test_a_transcript_is_the_list_of_writes(writes):
 
 
 def grown(action):
-    """What an action gives, and the most bytes of memory that it took meanwhile."""
+    """The result of an action, and the peak of memory that it took, in bytes."""
     tracemalloc.start()
     try:
         return action(), tracemalloc.get_traced_memory()[1]
@@ -114,7 +114,7 @@ def test_beyond_so_many_turns_the_rest_is_one_of_each_stream(monkeypatch, first)
         transcript.append(second, b"%d" % number)
     before = transcript.interleaved()
     transcript.append(second, b"x")
-    kept = 4 if first == "stdout" else 3  # where stderr is the first, an empty turn of stdout's stands before it
+    kept = 4 if first == "stdout" else 3  # if stderr is first, there is an empty turn of stdout before it
     pieces = list(before)
     assert len(pieces) == kept
     assert pieces[: kept - 2] == [(first, b"0"), (second, b"0")][: kept - 2]
@@ -169,7 +169,7 @@ def test_escape_sequences_become_text(attack):
 
 
 def test_no_class_of_characters_that_do_not_show_passes():
-    """All of Unicode: formats, private use, what is not assigned yet, and what is hidden though it is a letter."""
+    """All of Unicode: format characters, private use, unassigned code points, and letters that are invisible."""
     everything = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
     passed = set(neutralise(everything.encode()).decode())
     assert {unicodedata.category(char) for char in passed - set("\t\n\r\u200c\u200d")}.isdisjoint(

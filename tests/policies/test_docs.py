@@ -1,4 +1,4 @@
-"""docs/policies.md says what is declared."""
+"""docs/policies.md agrees with the declarations."""
 
 from tools import policytables
 

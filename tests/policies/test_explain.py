@@ -1,4 +1,4 @@
-"""Policies told in words and written out."""
+"""Policies explained in words, and written as text."""
 
 import difflib
 import json
@@ -27,11 +27,11 @@ MOUNTS = [
     [Mount("/g", print)],
     [Mount("/n", "/srv", names=["*.csv"])],
 ]
-ALONE = {"time.start", "time.rate", "network.access"}  # these have no other value on their own
+ALONE = {"time.start", "time.rate", "network.access"}  # alone, these have no other valid value
 
 
 def other_values(key):
-    """Values that are not the default, from what is declared of a key."""
+    """Values that differ from the default, from the declaration of a key."""
     if key.facts.measure is Measure.MOUNTS:
         return MOUNTS
     default = key.of(Policy())

@@ -1,4 +1,4 @@
-"""What importing policies loads: they are on the way of every start."""
+"""The modules that importing policies loads: every start imports them."""
 
 import subprocess
 import sys

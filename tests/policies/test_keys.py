@@ -21,7 +21,7 @@ from proxybox.serve.config import ServiceLimits
 from tools.publicnames import ROOT
 
 NAMED = re.compile(rf"(?<![\w./\[])({'|'.join(SECTIONS)})\.([a-z_]+)(?![\w(]|\.\w)")
-#: What else is written so: limits of the service, methods of sessions, functions of `time`, files.
+#: Other names of that form: limits of the service, methods of sessions, functions of `time`, files.
 OTHERS = {f"limits.{field.name}" for field in attrs.fields(ServiceLimits)} | {"session.py"}
 OTHERS |= {f"session.{name}" for cls in (Session, AsyncSession) for name in dir(cls)}
 OTHERS |= {f"time.{name}" for name in dir(time)}
@@ -33,7 +33,7 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """What a file says: texts of a program, what a document has in backquotes."""
+    """The texts of a file: the strings of a program, or the parts of a document in backquotes."""
     if path.suffix == ".md":
         yield from re.findall(r"`([^`\n]+)`", path.read_text())
         return
@@ -78,7 +78,9 @@ def test_declarations(key):
 
 
 def test_each_key_is_obeyed():
-    """Nothing but a reader knows what a field should do; that nobody reads it is found (and packaging/test_uses.py)."""
+    """This test finds fields that no code reads (also packaging/test_uses.py). Only a reader can check what a field
+    does.
+    """
     obeying = [path for path in SOURCES if ROOT / "policies" not in path.parents]
     read = {node.attr for path in obeying for node in nodes(path) if isinstance(node, ast.Attribute)}
     for key in keys().values():

@@ -1,4 +1,4 @@
-"""Policies from files: what they may say, how they extend one another, how faults are told."""
+"""Policies from files: their contents, how they extend one another, and how errors are reported."""
 
 import fcntl
 import os
@@ -249,7 +249,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_only_a_regular_file_is_opened(tmp_path):
-    """Without waiting, and for no program that is started meanwhile; a new one is of this user alone."""
+    """It is opened without waiting and with O_CLOEXEC. Only this user may use a new file."""
     os.mkfifo(tmp_path / "pipe")
     before = os.listdir("/proc/self/fd")
     for name, error in (("pipe", "no regular file"), (".", "directory"), ("none", "No such file")):

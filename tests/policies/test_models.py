@@ -1,4 +1,4 @@
-"""The classes of a policy: what they take, and what they refuse and how they say it."""
+"""The classes of a policy: which values they accept, which they refuse, and the errors."""
 
 import copy
 import datetime
@@ -26,7 +26,7 @@ from proxybox.policies import (
 from proxybox.policies.models import SECTIONS
 
 MOST_OF_ONE = (128 << 10) - 2  # bytes of a variable's name and text
-FULL = {f"v{n}": "x" * (MOST_OF_ONE - 2) for n in range(7)}  # all that variables may take, but for the last one
+FULL = {f"v{n}": "x" * (MOST_OF_ONE - 2) for n in range(7)}  # as much as variables may contain, without the last one
 FULL["last"] = "x" * ((1 << 20) - 10 * 8 - sum(len(name + text) for name, text in FULL.items()) - len("last"))
 
 
@@ -521,7 +521,7 @@ def test_conflicts_between_mounts():
 
 
 def test_many_mounts_are_not_compared_with_each_other():
-    """A policy may come from anybody: a record has one."""
+    """A policy may come from a stranger: a record contains one."""
     begun = time.process_time()
     found = problems_of(
         lambda: Filesystem(mounts=[Mount("/f", b"x"), *(Mount(f"/{at}/a") for at in range(20_000)), Mount("/f/g/h")])

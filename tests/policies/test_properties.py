@@ -1,4 +1,4 @@
-"""What holds for every policy, and for everything that is none."""
+"""Properties of every policy, and of everything that is not a policy."""
 
 import json
 import string
@@ -216,7 +216,7 @@ def told(error):
 
 
 def outcome(build):
-    """The policy, or the keys of what is wrong; any other exception is a failure."""
+    """The policy, or the keys that have errors. Any other exception is a failure."""
     try:
         policy = build()
     except PolicyError as error:

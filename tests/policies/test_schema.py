@@ -1,4 +1,4 @@
-"""The JSON Schema of policies takes what proxybox takes, and refuses what a schema can refuse."""
+"""The JSON Schema of policies accepts what proxybox accepts, and refuses all that a schema can refuse."""
 
 import json
 import tomllib
@@ -16,7 +16,7 @@ SCHEMA = json.loads(json.dumps(schema()))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
-#: Bounds of all keys, what is beside them, and values of each type.
+#: Bounds of all keys, values beside them, and values of each type.
 VALUES = (
     None, True, False, 0, -1, 1, 2, 1.0, 0.5, -0.5, 1e300, 10**30, 1023, 1024, 7, 8, 32768, 32769, 1 << 20,
     (1 << 20) + 1, 16 << 20, (16 << 20) - 1, 1 << 30, (1 << 30) + 1, 1 << 31, 1 << 62, (1 << 62) + 1, (1 << 64) - 1,
@@ -32,11 +32,11 @@ VALUES = (
 def beyond_a_schema(key, value, fault):
     """Whether a schema cannot know that proxybox refuses a value."""
     if isinstance(value, str):
-        numbers = key.facts.measure in (Measure.SIZE, Measure.DURATION, Measure.MOMENT)  # the range of a text
+        numbers = key.facts.measure in (Measure.SIZE, Measure.DURATION, Measure.MOMENT)  # a range of texts
         return numbers or "\ud800" in value
-    if isinstance(value, float) and value.is_integer():  # to JSON, 1.0 is a whole number
+    if isinstance(value, float) and value.is_integer():  # in JSON, 1.0 is a whole number
         return key.facts.measure is not Measure.DURATION
-    return "kind" in fault or "at most half of limits.memory" in fault  # what follows from several keys
+    return "kind" in fault or "at most half of limits.memory" in fault  # these depend on several keys
 
 
 @pytest.mark.parametrize("key", keys().values(), ids=lambda key: key.name)
@@ -50,8 +50,8 @@ def test_a_schema_and_proxybox_differ_in_no_value(key):
 
 
 def both(policy):
-    """Whether the schema takes it, and what proxybox finds wrong with it."""
-    as_json = json.loads(json.dumps(policy, default=str))  # editors pass the times of TOML on as texts
+    """Whether the schema accepts a policy, and proxybox's error; empty when there is none."""
+    as_json = json.loads(json.dumps(policy, default=str))  # editors pass TOML's times as texts
     by_schema = VALIDATOR.is_valid(as_json)
     try:
         from_dict(policy)
@@ -61,7 +61,7 @@ def both(policy):
 
 
 def takes(policy):
-    """Whether proxybox takes it; the schema has to agree."""
+    """Whether proxybox accepts a policy. Asserts that the schema agrees."""
     by_schema, fault = both(policy)
     assert by_schema is not bool(fault), (
         f"of {policy} proxybox says {fault!r}, and policies/schema.py {'takes' if by_schema else 'refuses'} it"
@@ -95,7 +95,7 @@ def test_values_of_each_key(key):
     elif facts.example is not None:
         assert takes(with_value(key, facts.example)), "its example"
     for word in key.choices if facts.measure is Measure.WORD else ():
-        if key.name != "time.kind":  # a frozen time needs more
+        if key.name != "time.kind":  # a frozen time needs another key
             assert takes(with_value(key, word))
     assert not takes(with_value(key, [[]]))
     assert not takes(with_value(key, True)) or facts.measure is Measure.FLAG

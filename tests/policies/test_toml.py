@@ -1,4 +1,4 @@
-"""TOML of strangers: what would take long, or end Python's stack."""
+"""TOML of strangers: texts that would take long, or exceed Python's stack."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where a thread stands that serves many guests (controller/process/cpus.py)."""
+"""The CPU of a thread that serves many guests (controller/process/cpus.py)."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from proxybox.controller.process.cpus import FOLLOWED, RARE_NS, Stand, allowed_c
 
 
 class Host:
-    """CPUs 0 to 3, and where the one thread may run."""
+    """CPUs 0 to 3, and those on which the one thread may run."""
 
     def __init__(self) -> None:
         self.now, self.allowed, self.moves = 10 * RARE_NS, {0, 1, 2, 3}, 0
@@ -34,7 +34,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def call(stand: Stand, host: Host, cpu: int | None, times: int = 1, every_ns: int = 20_000) -> None:
-    """As an engine tells it."""
+    """Reports calls of a guest on `cpu`, as an engine does."""
     for _ in range(times):
         host.now += every_ns
         if cpu != stand.cpu:
@@ -78,7 +78,7 @@ def test_it_follows_from_one_cpu_to_another(host: Host) -> None:
 
 
 def test_guests_that_run_anywhere_do_not_hold_it(host: Host) -> None:
-    """A host that refuses affinity to guests."""
+    """The host refuses affinity to guests."""
     stand = Stand()
     call(stand, host, None, 100)
     assert host.moves == 0
@@ -98,7 +98,7 @@ def test_a_host_that_refuses_affinity(host: Host, monkeypatch: pytest.MonkeyPatc
 
 
 def test_it_may_run_where_its_maker_may_that_serves_a_guest_at_the_moment() -> None:
-    """Else what is made in a host function would stay on that guest's CPU for ever."""
+    """Otherwise a thread that is made in a host function would stay on that guest's CPU for ever."""
     everywhere = os.sched_getaffinity(0)
     with on_cpu(max(everywhere)), on_cpu(min(everywhere)):
         stand = Stand()

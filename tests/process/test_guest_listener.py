@@ -1,4 +1,4 @@
-"""Clones that nobody has granted: refused at once while they are few, and then at a rate."""
+"""Clones that are not granted: they are refused at once while they are few, and then at a limited rate."""
 
 import types
 
@@ -15,7 +15,7 @@ from proxybox.controller.process.listener import (
 
 
 class Counting(Listener):
-    """Nobody stands here: what would be answered is kept."""
+    """A listener without notifications that stores the refused ones."""
 
     def __init__(self):
         super().__init__(-1)
@@ -27,7 +27,7 @@ class Counting(Listener):
 
 @pytest.fixture
 def now(monkeypatch):
-    """Host time, which moves when it is told."""
+    """The host's time, which a test sets."""
     clock = types.SimpleNamespace(ns=10**15)
     monkeypatch.setattr(listening, "time", types.SimpleNamespace(monotonic_ns=lambda: clock.ns))
     return clock
@@ -78,7 +78,7 @@ def test_a_guest_that_was_quiet_is_answered_at_once_again(now, guest_listener):
 
 
 def test_no_more_are_kept_than_can_stand_there(now, guest_listener):
-    """A signal calls a thread away, which then comes again; others end there, and new ones come."""
+    """A signal calls a thread away, which then clones again; other threads end, and new ones come."""
     for each in notifications(0, 1000):
         guest_listener.refuse(each)
     assert guest_listener.listener.refused == list(range(REFUSED_AT_ONCE))

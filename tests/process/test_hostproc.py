@@ -1,4 +1,4 @@
-"""What the host's /proc says, of this process and of one that has gone."""
+"""Data of the host's /proc about this process and about one that has ended."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ def test_what_is_told_of_this_process() -> None:
 
 
 def test_a_name_with_anything_in_it() -> None:
-    """Fields of proc_pid_stat(5) stand behind the last parenthesis."""
+    """The other fields of proc_pid_stat(5) are after the last parenthesis."""
     program = "import ctypes; ctypes.CDLL(None).prctl(15, b') R 1 1 ('); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -71,7 +71,8 @@ class AtInstruction:
         return self
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file object that nobody has got was closed by its count
+# a file object to which nothing refers was closed by its reference count
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_ctrl_c_at_any_instruction_leaves_nothing_open() -> None:
     count, before = len(os.listdir("/proc/self/fd")), sys.gettrace()
     for nth in range(1, 200):

@@ -1,4 +1,4 @@
-"""Descriptors are installed in guests by other threads than the one that serves many guests."""
+"""Descriptors are installed in guests by other threads than the engine's, which serves many guests."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ print(count)
 
 
 def test_the_engine_never_waits_for_a_guest_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One guest's descriptor is not installed until another guest, of the same engine, has run."""
+    """One guest's descriptor is not installed until another guest of the same engine has run."""
     give, other_has_run, waits, seen = Listener.give, threading.Event(), threading.Event(), []
 
     def late(listener: Listener, *arguments: int) -> bool:
@@ -50,7 +50,7 @@ def test_the_engine_never_waits_for_a_guest_that_does_not_run(monkeypatch: pytes
             task = asyncio.create_task(slow.run("import threading; threading.Thread(target=print, args=(7,)).start()"))
             while not seen:
                 await asyncio.sleep(0.001)
-            monkeypatch.setattr(Listener, "give", give)  # the other box is copied by these means, too
+            monkeypatch.setattr(Listener, "give", give)  # the other box is copied in the same way
             assert (await other.run("print(6 * 7)")).stdout == "42\n"
             other_has_run.set()
             assert (await task).stdout == "7\n"
@@ -127,7 +127,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_listener_that_is_closed_meanwhile_gives_nothing() -> None:
-    """What ioctl(2) raises for a descriptor of -1 is no OSError: what was opened before was never given back."""
+    """ioctl of a descriptor of -1 raises ValueError, not OSError. Then descriptors opened before once stayed open."""
     listener = Listener(os.eventfd(0, os.EFD_CLOEXEC))
     listener.close()
     notification = Notification(identifier=1, tid=os.getpid(), is_fork=False, is_birth=False)
@@ -140,7 +140,7 @@ def test_a_listener_that_is_closed_meanwhile_gives_nothing() -> None:
 def test_a_box_that_has_ended_before_the_installation_begins_keeps_no_descriptors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A guest can see to that: it makes a thread, and ends, while the installing threads are taken by others."""
+    """A guest can cause that: it makes a thread, and ends while the installing threads are busy with others."""
     go, ended = threading.Event(), threading.Event()
     opened = admission._opened
 

@@ -1,4 +1,6 @@
-"""The memory of a guest, on a real process of ours: what is refused, when the limit is moved, and when it is ended."""
+"""The memory of a guest, with a real process: which requests are refused, when the limit is moved, and when the guest
+is ended.
+"""
 
 import mmap
 import os
@@ -24,7 +26,7 @@ from proxybox.controller.process.memory import (
 
 M = 1 << 20
 LIMIT = 64 * M
-#: Maps, uses or gives back so many MiB where it is told to, and says when it has done so.
+#: Maps, uses or frees a number of MiB on request, and reports that.
 PROGRAM = """
 import mmap, sys
 print(flush=True)
@@ -41,7 +43,7 @@ for line in sys.stdin:
 
 
 class Other:
-    """A process, and its memory as a guest's."""
+    """A process whose memory is treated as a guest's."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -61,7 +63,7 @@ class Other:
         self._answer()
 
     def room(self) -> int:
-        """Bytes that it may map now, as the kernel has it."""
+        """How many bytes the process may map now, by the kernel's limit."""
         soft, hard = resource.prlimit(self.process.pid, resource.RLIMIT_AS)
         assert soft == self.memory.soft
         assert hard == self.began.space + LIMIT + MOST_ROOM
@@ -104,7 +106,7 @@ def test_what_was_reserved_and_is_not_used_does_not_count(other: Other) -> None:
     assert other.room() > LIMIT - 2 * M
     other.tell("use", 40)
     assert not other.memory.ask(32 * M, FOR_USE)
-    assert not other.memory.ask(32 * M, RESERVED)  # more than half is used: it counts as if it were
+    assert not other.memory.ask(32 * M, RESERVED)  # more than half is used: a reservation counts as use
     assert other.memory.refused is not None
     assert 20 * M < other.memory.refused < 24 * M
     assert other.memory.look(1)
@@ -130,13 +132,13 @@ def test_code_has_something_when_all_other_address_space_is_used(other: Other) -
     other.tell("map", (MOST_ROOM - OF_CODE) // M)
     assert other.memory.look(1)
     assert other.memory.ask(LIMIT - 2 * M, FOR_USE)
-    assert not other.memory.ask(LIMIT + 1, RESERVED)  # by now the kernel gives it all that there is
+    assert not other.memory.ask(LIMIT + 1, RESERVED)  # by now the kernel's limit allows all that there is
     assert other.memory.was_nearly_full(None)
     other.tell("map-more", other.room() // M)
     assert 0 <= other.room() < M
-    assert not other.memory.ask(2 * M, FOR_USE)  # its interpreter may have given an arena of 1 MiB back meanwhile
+    assert not other.memory.ask(2 * M, FOR_USE)  # the interpreter may have freed an arena of 1 MiB meanwhile
     assert other.memory.ask(OF_CODE // 2, CODE)
-    assert other.memory.look(2)  # it may have used some CPU time before it maps them
+    assert other.memory.look(2)  # the process may have used some CPU time before it maps them
     assert other.room() >= OF_CODE // 2
     assert not other.memory.ask(OF_CODE * 2, CODE)
 
@@ -148,7 +150,7 @@ def test_a_huge_reservation_that_is_refused_does_not_tell_what_a_crash_was_about
 
 
 def test_what_was_given_is_not_taken_back_before_it_is_had(other: Other) -> None:
-    """The watchdog may look between the answer and the next try."""
+    """The watchdog may check between the grant and the repeated call."""
     assert other.memory.ask(256 * M, RESERVED)
     for cpu_ns in (10, 20, PROMISE_NS):
         assert other.memory.look(cpu_ns)
@@ -157,7 +159,7 @@ def test_what_was_given_is_not_taken_back_before_it_is_had(other: Other) -> None
     assert other.memory.look(PROMISE_NS + 1)
     assert LIMIT - 2 * M < other.room() <= LIMIT
     other.memory.refused = None
-    assert other.memory.ask(M, FOR_USE)  # there is room already: the watchdog has made some meanwhile
+    assert other.memory.ask(M, FOR_USE)  # the watchdog has made room meanwhile
 
 
 def test_what_was_given_is_taken_back_where_nobody_wants_it(other: Other) -> None:
@@ -173,7 +175,7 @@ def test_the_limit_follows_what_is_used_and_ends_what_uses_too_much(other: Other
     left = other.memory.look(1)
     assert LIMIT - 2 * M < other.room() <= LIMIT
     other.tell("use", 40)
-    assert other.room() > LIMIT - 2 * M  # nobody has looked yet
+    assert other.room() > LIMIT - 2 * M  # the watchdog has not checked yet
     assert SHORTEST_NS <= other.memory.look(2) < left
     assert 20 * M < other.room() < 24 * M
     other.tell("use", (LIMIT + SPARE) // M - 2)
@@ -204,12 +206,12 @@ def test_pages_of_files_and_reservations_are_not_used_but_page_tables_are() -> N
         assert more_used - used < M
         kept.madvise(mmap.MADV_NOHUGEPAGE)
         for at in range(0, 1 << 30, 2 * M):
-            kept[at]  # a page of zeros, which nobody has to have, and a table of 4 KiB for it
+            kept[at]  # the kernel's shared page of zeros, and a table of 4 KiB for it
         assert 2 * M <= hostproc.space_and_use(os.getpid())[1] - used < 4 * M
 
 
 def test_where_proc_does_not_tell_address_space_is_the_limit(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
-    """gVisor's does not."""
+    """On gVisor /proc lacks that."""
     monkeypatch.setattr(hostproc, "_word", lambda text, key: b"")
     began = Beginning.of(other.process.pid)
     assert began == Beginning(other.began.space, None)

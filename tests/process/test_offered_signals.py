@@ -1,4 +1,6 @@
-"""Signals on their way to a process that takes none: what the kernel has, and what the controller keeps."""
+"""Signals to a process that accepts none: those that are pending in the kernel, and those that the controller holds
+back.
+"""
 
 import os
 import resource
@@ -12,10 +14,10 @@ from proxybox.controller import hostproc
 from proxybox.controller.process.signalled import SIGNALS_AT_ONCE
 from proxybox.controller.process.watch import Watch
 
-#: RLIMIT_SIGPENDING, which Python has no name for.
+#: RLIMIT_SIGPENDING, which Python does not define.
 SIGPENDING = 11
 
-#: Blocks all signals, takes one that it is told the number of, and says so.
+#: Blocks all signals, accepts one whose number it reads, and reports that.
 DEAF = """
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
@@ -71,7 +73,7 @@ def test_no_more_than_a_few_are_on_their_way(deaf, watch):
 
 
 def test_what_the_kernel_has_no_room_for_is_kept(deaf, watch):
-    """RLIMIT_SIGPENDING: EAGAIN for real-time signals. Standard ones come without their siginfo."""
+    """RLIMIT_SIGPENDING: EAGAIN for real-time signals. Standard signals arrive without their siginfo."""
     _, most = resource.prlimit(deaf.pid, SIGPENDING)
     resource.prlimit(deaf.pid, SIGPENDING, (0, most))
     assert watch.offer([40, 10]) == [False, True]
@@ -86,7 +88,7 @@ def state(watch):
 
 @pytest.mark.parametrize(("stop", "go_on"), [("stop", "go_on"), ("wait_for_turn", "take_turn")])
 def test_who_is_stopped_cannot_let_itself_go_on(deaf, watch, stop, go_on):
-    """SIGCONT goes on as it comes, whether or not it is blocked."""
+    """SIGCONT continues a process when it is sent, whether or not it is blocked."""
     getattr(watch, stop)()
     while state(watch) != "T":
         pass

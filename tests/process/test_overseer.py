@@ -1,4 +1,6 @@
-"""The overseer, on a real process: it ends who uses too much, in time also where nobody gets the interpreter."""
+"""The overseer, with a real process: it ends a process that uses too much, in time also while no thread gets the
+interpreter.
+"""
 
 import ctypes
 import errno
@@ -17,7 +19,7 @@ from proxybox.controller.process import overseer
 from proxybox.controller.process.overseer import Overseen
 
 M = 1 << 20
-#: Uses so many MiB more where it is told to, and says when it has done so.
+#: Uses more MiB on request, and reports that.
 PROGRAM = """
 import ctypes, sys, threading
 kept = []
@@ -33,14 +35,14 @@ run()
 
 @attrs.define
 class Other:
-    """A process. used: the bytes that it uses at its start."""
+    """A process. used: how many bytes it uses at its start."""
 
     process: "subprocess.Popen[bytes]"
     pidfd: int
     used: int
 
     def tell(self, size: int | str) -> bool:
-        """Has it use so many MiB more. Returns whether it has, and lives."""
+        """Makes the process use more MiB. Returns whether it has done so and is alive."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{size}\n".encode())
@@ -48,7 +50,7 @@ class Other:
         return self.process.stdout.readline() == b"\n"
 
     def watch(self, more: int) -> Overseen:
-        """Has it ended when it uses more than so many MiB more."""
+        """Makes the overseer end the process when it uses more than `more` further MiB."""
         return Overseen(self.process.pid, self.pidfd, self.used + more * M, 1)
 
 
@@ -76,7 +78,7 @@ def test_who_uses_too_much_is_ended(other: Other) -> None:
     overseen = other.watch(100)
     assert other.tell(60)
     assert not overseen.has_ended
-    other.tell(60)  # it may be through before it is looked at
+    other.tell(60)  # it may finish before it is checked
     assert other.process.wait() == -signal.SIGKILL
     assert overseen.has_ended
     overseen.close()
@@ -85,7 +87,9 @@ def test_who_uses_too_much_is_ended(other: Other) -> None:
 
 
 def test_who_uses_too_much_is_ended_also_when_its_first_thread_has_ended_before(other: Other) -> None:
-    """The kernel tells what a process uses by a thread: nothing by the first one, then, while others go on."""
+    """The kernel reports a process's usage for each thread: zero for the first one after it has ended, while others go
+    on.
+    """
     used = hostproc.space_and_use(other.process.pid)[1]
     overseen = other.watch(100)
     assert other.tell("first thread ends")
@@ -104,7 +108,7 @@ def test_who_uses_too_much_is_ended_also_when_its_first_thread_has_ended_before(
 
 @pytest.mark.parametrize("ask", ["has_ended", "rest", "close"])
 def test_a_signal_handler_may_close_it_behind_any_call(ask: str, other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here one runs when the library has been looked up: behind each call, Python may run handlers."""
+    """Here a handler runs when the library has been looked up. Python may run handlers after any call."""
     overseen = other.watch(-1 if ask == "has_ended" else 1000)
     if ask == "has_ended":
         other.process.wait()
@@ -136,7 +140,7 @@ def test_an_interrupt_before_anybody_has_got_it_leaves_nothing(other: Other) -> 
 
 
 def test_it_is_told_before_the_process_ends(other: Other) -> None:
-    """Who sees the end knows the reason, without waiting for anybody."""
+    """A thread that sees the end knows the reason, without waiting for another thread."""
     overseen = other.watch(-1)
     select.select([other.pidfd], [], [])
     assert overseen.has_ended
@@ -144,7 +148,7 @@ def test_it_is_told_before_the_process_ends(other: Other) -> None:
 
 
 def test_it_needs_no_interpreter(other: Other) -> None:
-    """Here this thread holds the interpreter's lock until the process has ended: no other Python runs meanwhile."""
+    """Here this thread holds the interpreter's lock until the process has ended."""
     held = ctypes.PyDLL(None)
     events = (ctypes.c_int * 2)(other.pidfd, select.POLLIN)
     overseen = other.watch(100)
@@ -168,7 +172,7 @@ def test_nobody_looks_while_it_rests(other: Other) -> None:
 
 def test_nobody_looks_at_one_that_was_given_up(other: Other) -> None:
     other.watch(50).close()
-    second = other.watch(500)  # the overseer still runs, and looks at this one
+    second = other.watch(500)  # the overseer still runs, and checks this one
     assert other.tell(60)
     assert other.tell(60)
     assert not second.has_ended
@@ -185,7 +189,7 @@ def test_one_that_has_ended_does_no_harm(other: Other) -> None:
 
 
 def test_another_process_that_has_got_its_number_decides_nothing(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here `other` has the number of a process that has ended, and been reaped, before it is looked at no more."""
+    """Here `other` has the number of a process that has ended and was reaped, but is still being checked."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pidfd, status = os.pidfd_open(ended.pid), os.open(f"/proc/{ended.pid}/status", os.O_RDONLY)
     with monkeypatch.context() as patch:
@@ -212,7 +216,7 @@ def _name(tid: int) -> str:
         return file.read().strip()
 
 
-#: It begins in a thread that is on the CPU of its guest.
+#: The overseer begins in a thread that runs on its guest's CPU.
 PLACED = """
 import os, sys
 from proxybox.controller import hostproc

@@ -1,4 +1,4 @@
-"""Children by descriptor: with the kernel's pidfds, and with a thread in their place."""
+"""Children by descriptor: with the kernel's pidfds, and with a thread instead of them."""
 
 import errno
 import os

@@ -1,4 +1,6 @@
-"""Niceness: small steps below the controller's own, so that nobody starves, and for a box, not for each thread."""
+"""Niceness: small steps below the controller's own, so that no process starves. It depends on the box, not on its
+threads.
+"""
 
 import os
 import subprocess
@@ -18,7 +20,7 @@ from proxybox.session import Session
 
 RAW = Path(__file__).parents[1] / "hostile/guest/raw.py"
 
-#: In a child, since what is lowered stays so.
+#: In a child, because a lowered priority cannot be raised again.
 PROGRAM = """
 import os, sys
 import proxybox
@@ -44,7 +46,7 @@ def watch_of(session: Session) -> Watch:
 
 
 def niceness_of(pid: int) -> set[int]:
-    """The niceness of a process's threads."""
+    """The values of niceness of a process's threads."""
     return {os.getpriority(os.PRIO_PROCESS, tid) for tid in hostproc.threads(pid)}
 
 
@@ -71,7 +73,7 @@ def test_boxes_are_a_small_step_below_their_controller(controller: int, guest_ki
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, str(controller)], stdout=subprocess.PIPE, text=True, check=True
     )
-    assert _autogroup() == before  # the session is ours
+    assert _autogroup() == before  # the session is this process's
     first, second = done.stdout.splitlines()
     own, guest, layer = first.split(maxsplit=2)
     assert int(guest) == min(int(own) + priority.BELOW, 19)
@@ -83,7 +85,7 @@ def test_threads_together_have_the_weight_of_one() -> None:
     weights = {count: count * 1.25 ** -priority.of_long(3, count) for count in range(1, 16)}
     assert max(weights.values()) < 1.2 * min(weights.values())
     assert priority.of_long(19, 15) == priority.of_long(3, 1000) == priority.LOWEST
-    assert priority.of_guests(-20) == priority.BELOW  # what root's controller has above others is its own
+    assert priority.of_guests(-20) == priority.BELOW  # the higher priority of root's controller is not for its guests
 
 
 @pytest.mark.skipif(not may_set_others(), reason="root without CAP_SYS_NICE may not lower other users' processes")

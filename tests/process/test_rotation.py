@@ -1,4 +1,6 @@
-"""Boxes in the background take turns: as many compute as there are places, and who is asked goes on at once."""
+"""Boxes in the background take turns: as many compute as there are places, and a box with a new request goes on at
+once.
+"""
 
 import os
 import threading
@@ -23,7 +25,7 @@ TICK = 20_000_000
 
 @attrs.define(eq=False)
 class Fake:
-    """What turns see of a watch. wants: the part of a CPU that it uses while it goes on."""
+    """The part of a watch that turns use. wants: the part of a CPU that it uses while it goes on."""
 
     wants: float = 1.0
     pid: int = 0
@@ -51,7 +53,7 @@ class Fake:
 
 
 class Clock:
-    """Passes turns on as the watchdog does. cpus: those that the boxes which go on have together."""
+    """Gives turns as the watchdog does. cpus: how many CPUs the running boxes have together."""
 
     def __init__(self, places: int, boxes: list[Fake], cpus: float | None = None) -> None:
         self.rotation, self.boxes, self.now = Rotation(places), boxes, 10**12
@@ -129,12 +131,12 @@ def test_who_has_no_cpu_in_its_turn_because_others_have_it_keeps_its_place_in_th
 def test_those_that_are_free_take_turns_also_where_other_programs_have_most_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They use less than what would be their share of an idle CPU, and all want more."""
+    """They use less than their share of an idle CPU would be, and all want more."""
     monkeypatch.setattr(rotation, "count_runnable", lambda pid: 1)
     boxes = [Fake(is_asked=True) for _ in range(40)]
     clock = Clock(1, boxes, cpus=0.2)
     clock.tick()
-    assert not any(box.waits for box in boxes)  # each has been asked to do something
+    assert not any(box.waits for box in boxes)  # each has a new request
     clock.tick(400)
     assert sum(not box.waits for box in boxes) == 1
 
@@ -174,7 +176,7 @@ def test_who_costs_nothing_for_a_while_is_forgotten_until_it_is_brought_back() -
 
 def test_who_ends_while_others_are_looked_at_leaves_at_the_next_tick() -> None:
     class Ending(Fake):
-        """Ends at the moment at which it is looked at for the second time."""
+        """Ends when it is checked for the second time."""
 
         looks = 0
 
@@ -248,7 +250,7 @@ def test_those_that_compute_make_way_for_one_that_begins_for_half_of_the_time_at
     clock.tick()
     assert sum(not box.waits for box in boxes) == 1
     ran = 0
-    for _ in range(400):  # somebody begins all the time
+    for _ in range(400):  # new boxes begin all the time
         clock.rotation.make_way(clock.now)
         clock.tick()
         ran += any(not box.waits for box in boxes)
@@ -309,7 +311,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def settled(read: Callable[[], int]) -> int:
-    """The number that is read when it changes no more."""
+    """Reads a number until it no longer changes, and returns it."""
     before, now = -1, read()
     while before != now:
         os.sched_yield()
@@ -371,7 +373,7 @@ def test_a_session_that_sleeps_sleeps_on_when_its_turn_comes(sandbox: proxybox.S
         assert sleeper.eval("6 * 7").value == 42
 
 
-#: Programs that do what a stop may interrupt, each for long enough to take many turns beside a loop.
+#: Programs with calls that a stop may interrupt. Each takes many turns beside a loop.
 BUSY = {
     "threads begin": """
 import threading
@@ -429,7 +431,7 @@ print(sum(os.path.getsize(f"/tmp/{name}") for name in "abcd") // 1000)
 def test_threads_without_number_are_counted_by_a_few(
     monkeypatch: pytest.MonkeyPatch, running: int, least: int, most: int
 ) -> None:
-    """Four boxes of two hundred threads took a tenth of a CPU from the watchdog, which enforces the limits of all."""
+    """Four boxes of two hundred threads once took a tenth of a CPU of the watchdog, which enforces all limits."""
     looks = []
     monkeypatch.setattr(hostproc, "threads", lambda pid: list(range(1000)))
     monkeypatch.setattr(hostproc, "state", lambda tid: looks.append(tid) or ("R" if tid * 7 % 1000 < running else "S"))
@@ -438,14 +440,14 @@ def test_threads_without_number_are_counted_by_a_few(
 
 
 def test_a_process_without_threads_has_none_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is ending: its folder in /proc is there, and empty."""
+    """The process is ending: its folder in /proc exists, and is empty."""
     monkeypatch.setattr(hostproc, "threads", lambda pid: [])
     assert count_runnable(1) == 0
 
 
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the watchdog looks
+    monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped at each check of the watchdog
     monkeypatch.setattr(rotation, "ALLOWANCE_NS", 0)
     monkeypatch.setattr(watches, "ALLOWANCE_NS", 0)
     stopped: Counter[int] = Counter()
@@ -459,7 +461,7 @@ def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeyp
     results: list[proxybox.Result] = []
     with sandbox.session() as session, sandbox.session() as other:
         thread = start(other, "while True: pass", results)
-        result = session.exec(BUSY[what], timeout=200)  # on a busy machine it takes long
+        result = session.exec(BUSY[what], timeout=200)  # on a busy machine it is slow
         assert (result.stdout, result.error) == ("1600\n", None)
         assert stopped[watch_of(session).pid] >= 2
         other.interrupt()

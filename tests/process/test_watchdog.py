@@ -1,4 +1,4 @@
-"""The watchdog looks at a guest when it can be near a limit, and at no other time."""
+"""The watchdog checks a guest when it can be near a limit, and at no other time."""
 
 import gc
 import itertools
@@ -25,7 +25,7 @@ SECOND = 1_000_000_000
 
 
 class Host:
-    """A watchdog without its thread, whose turns are taken by hand, and a clock that a test sets."""
+    """A watchdog without its thread, whose turns a test makes, and a clock that the test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000 * SECOND
@@ -52,7 +52,7 @@ class Host:
         return made
 
     def turn(self, seconds: float = 0.02) -> int:
-        """Lets time pass and the watchdog look; returns how many guests it has looked at."""
+        """Lets time pass, and makes a turn of the watchdog. Returns how many guests it has checked."""
         self.now += int(seconds * SECOND)
         self.checked.clear()
         self.watchdog._jobs.put(lambda: None)
@@ -104,7 +104,7 @@ def test_cpu_time_that_is_used_as_fast_as_can_be_is_seen_within_a_tick(host: Hos
 
 
 def test_a_guest_that_gets_new_limits_all_the_time_is_kept_once(host: Host) -> None:
-    """As a session does with each command."""
+    """A session sets new limits with each command."""
     guest = host.watch()
     for _ in range(1000):
         guest.deadline_ns, guest.cpu_ns = host.now + 60 * SECOND, 60 * SECOND
@@ -165,7 +165,7 @@ def test_a_guest_that_was_released_is_neither_looked_at_nor_kept(host: Host) -> 
 
 
 def test_a_guest_that_cannot_be_put_off_stays_near(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For want of memory, say."""
+    """There may be no memory for that."""
     guest = host.watch(deadline_ns=host.now + 3 * SECOND)
 
     def fails(*_: object) -> None:
@@ -194,10 +194,10 @@ def test_guests_that_cost_nothing_are_looked_at_seldom_before_they_take_turns(ho
     guests = [host.watch() for _ in range(100)]
     for guest in guests:
         guest.begin_sharing()
-    looked = sum(host.turn() for _ in range(500))  # ten seconds
+    looked = sum(host.turn() for _ in range(500))  # this is ten seconds
     assert looked <= 100 * 35
     host.cpu += ALLOWANCE_NS
-    for _ in range(25):  # half a second
+    for _ in range(25):  # this is half a second
         host.turn()
     assert all(guest in rotation._known for rotation in host.watchdog._rotations._by_cpu.values() for guest in guests)
 
@@ -218,7 +218,7 @@ def test_a_guest_whose_priority_cannot_be_changed_goes_on(host: Host, monkeypatc
 
 
 def test_a_pid_that_is_another_process_s_by_now_is_not_stopped_and_not_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code of the caller may wait for children of its own, and so for ours: then the kernel gives their pids anew."""
+    """The caller's code may wait for its own children, and so for proxybox's: then the kernel may reuse their pids."""
     reached = []
     monkeypatch.setattr(pidfd, "stop_threads", lambda pid, tids: reached.append(pid))
     monkeypatch.setattr(priority, "lower_all", lambda pid, niceness: reached.append(pid))

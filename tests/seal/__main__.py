@@ -1,6 +1,7 @@
-"""`python -m tests.seal`: what reaches the kernel from inside a box, tried for real and printed as a table.
+"""`python -m tests.seal`: makes system calls inside boxes, and prints a table of those that reach the kernel.
 
-`python -m tests.seal golden` shows where golden/ and controller/seal/filters.py differ; --write makes golden/ anew.
+`python -m tests.seal golden` shows the differences between golden/ and controller/seal/filters.py; --write makes
+golden/ anew.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from tests.seal.expected import EXPECTED
 
 
 def show_sweep() -> int:
-    """Prints the table; 0 when all became what expected.py says and what is allowed is the list."""
+    """Prints the table. Returns 0 when every call had the result that expected.py says and the allowed numbers are the
+    listed ones.
+    """
     boxes, good, foreign = Hostile(), True, []
     for name, (kind, options) in sweep.BOXES.items():
         counts = [*sweep.in_a_box(boxes, kind, options), sweep.apart(boxes, kind, options)]
@@ -33,7 +36,7 @@ def show_sweep() -> int:
 
 
 def show_golden(write: bool) -> int:
-    """Prints the differences; 1 when there are some and they stay."""
+    """Prints the differences. Returns 1 when there are some and they are not written."""
     differences = [text for name, kind in dumps.programs() if (text := dumps.difference(name, kind))]
     print(*differences, sep="\n", end="" if differences else "golden/ is as controller/seal/filters.py is\n")
     if write:

@@ -1,16 +1,15 @@
-"""Classic BPF as seccomp takes it, written from the kernel's documentation and man pages alone: nothing is imported
-from what it shall judge.
+"""Classic BPF as seccomp accepts it, written from the kernel's documentation and man pages alone.
 
-A program is bytes, an array of struct sock_filter (linux/filter.h). `check` refuses what the kernel would refuse,
-`run` says what a program returns for a call, `paths` all that it can return for any call, `disassemble` and `assemble`
-are inverse to each other.
+It imports nothing of the code that it checks. A program is bytes, an array of struct sock_filter (linux/filter.h).
+`check` refuses what the kernel would refuse, `run` returns a program's result for a call, `paths` all possible results
+for any call. `disassemble` and `assemble` are inverse to each other.
 """
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-# seccomp(2): what filters return, the strictest first.
+# seccomp(2): the results of filters, the strictest first.
 ACTIONS = {
     0x80000000: "KILL_PROCESS",
     0x00000000: "KILL_THREAD",
@@ -31,9 +30,9 @@ _SCRATCH = 16  # BPF_MEMWORDS
 _WORD = 0xFFFFFFFF
 
 _OPERATIONS = {0x00: "add", 0x10: "sub", 0x20: "mul", 0x30: "div", 0x40: "or", 0x50: "and", 0x60: "lsh", 0x70: "rsh"}
-_OPERATIONS |= {0xA0: "xor"}  # no mod: seccomp_check_filter has it not
+_OPERATIONS |= {0xA0: "xor"}  # without mod, which seccomp_check_filter refuses
 _COMPARISONS = {0x10: "jeq", 0x20: "jgt", 0x30: "jge", 0x40: "jset"}
-#: The instructions that seccomp_check_filter in the kernel lets pass, and no others.
+#: The instructions that seccomp_check_filter in the kernel accepts.
 MNEMONICS = (
     {
         0x20: "ld", 0x80: "ld len", 0x81: "ldx len", 0x06: "ret", 0x16: "ret a", 0x84: "neg", 0x00: "ld #",
@@ -46,7 +45,7 @@ _CODES = {name: code for code, name in MNEMONICS.items()}
 
 
 class Invalid(ValueError):
-    """The kernel would not take this program (EINVAL)."""
+    """The kernel would refuse this program (EINVAL)."""
 
 
 class Instruction(NamedTuple):
@@ -59,14 +58,14 @@ class Instruction(NamedTuple):
 
 
 class Call(NamedTuple):
-    """struct seccomp_data, the instruction pointer left out: a filter that looks at it is none of ours."""
+    """struct seccomp_data without the instruction pointer, which no filter of proxybox reads."""
 
     number: int
     args: Sequence[int] = ()
     arch: int = 0xC000003E
 
     def words(self) -> list[int]:
-        """As the kernel shows it to a filter, 32 bits at a time in the byte order of x86-64."""
+        """The data of a filter: words of 32 bits in the byte order of x86-64."""
         made = [self.number & _WORD, self.arch & _WORD, 0x12345678, 0x7F00]
         for arg in self.args:
             made += (arg & _WORD, arg >> 32 & _WORD)
@@ -74,7 +73,7 @@ class Call(NamedTuple):
 
 
 def parse(program: bytes) -> list[Instruction]:
-    """The instructions, checked."""
+    """The instructions of a program, after `check`."""
     if len(program) % 8:
         raise Invalid("not a whole number of instructions")
     instructions = [Instruction(*fields) for fields in struct.iter_unpack("<HBBI", program)]
@@ -83,7 +82,7 @@ def parse(program: bytes) -> list[Instruction]:
 
 
 def check(program: Sequence[Instruction]) -> None:
-    """bpf_check_classic and seccomp_check_filter. Raises Invalid."""
+    """The checks of bpf_check_classic and seccomp_check_filter. Raises Invalid."""
     if not 0 < len(program) <= _MAX_LENGTH:
         raise Invalid(f"{len(program)} instructions")
     for at, line in enumerate(program):
@@ -104,7 +103,7 @@ def check(program: Sequence[Instruction]) -> None:
 
 
 def _targets(program: Sequence[Instruction], at: int) -> list[int]:
-    """Where an instruction may go on."""
+    """The indexes of the instructions that may follow."""
     line = program[at]
     name = MNEMONICS[line.code]
     if name.startswith("ret"):
@@ -115,12 +114,12 @@ def _targets(program: Sequence[Instruction], at: int) -> list[int]:
 
 
 def _check_scratch(program: Sequence[Instruction]) -> None:
-    """No word of the scratch memory is read that might not have been written on some way to it."""
+    """Raises Invalid if a word of the scratch memory may be read before it is written."""
     written: list[int | None] = [None] * len(program)
     written[0] = 0
     for at, line in enumerate(program):
         here = written[at]
-        if here is None:  # nothing leads here
+        if here is None:  # cannot be reached
             continue
         name = MNEMONICS[line.code]
         if name in ("ld M", "ldx M") and not here >> line.k & 1:
@@ -133,7 +132,7 @@ def _check_scratch(program: Sequence[Instruction]) -> None:
 
 
 def run(program: Sequence[Instruction], call: Call) -> int:
-    """What a program that `check` has passed returns."""
+    """The result of a program for a call. `check` must have accepted the program."""
     data = call.words()
     a = x = at = 0
     scratch = [0] * _SCRATCH
@@ -196,12 +195,12 @@ def _calculate(operation: int, a: int, other: int) -> int:
 
 
 def strictest(*results: int) -> int:
-    """What counts when several filters have answered: the least as signed numbers, data left aside."""
+    """The result that counts of several filters: the smallest as a signed number, without the data bits."""
     return min(results, key=lambda result: ((result & 0xFFFF0000) ^ 0x80000000) - 0x80000000)
 
 
 def action(result: int) -> str:
-    """The name of what a filter has returned; unknown ones are KILL_PROCESS (seccomp(2))."""
+    """The name of a filter's result; an unknown one is KILL_PROCESS (seccomp(2))."""
     return ACTIONS.get(result & 0xFFFF0000, "KILL_PROCESS")
 
 
@@ -209,8 +208,10 @@ def action(result: int) -> str:
 
 
 class Fact(NamedTuple):
-    """What must hold of a call to take a way: `value` compared with k, or not so when `holds` is false.
-    value: a field's name with the operations on it, as "args[3].low & 0x22"."""
+    """A condition on a call that takes a way: `value` compared with k, true or false as in `holds`.
+
+    value: a field's name with the operations on it, such as "args[3].low & 0x22".
+    """
 
     value: str
     comparison: str
@@ -219,10 +220,10 @@ class Fact(NamedTuple):
 
 
 def paths(program: Sequence[Instruction]) -> Iterator[tuple[list[Fact], int]]:
-    """Every way through a program of loads, constant operations and comparisons: the facts, and what it returns.
+    """Every way through a program of loads, constant operations and comparisons: its facts, and its result.
 
-    Ways that contradict themselves are left out. Together the rest are all that the program does, for every number,
-    architecture and argument that there can be. Raises Invalid for instructions that it cannot follow.
+    Ways with contradictory facts are left out. The others cover every number, architecture and argument. Raises Invalid
+    for instructions that it cannot follow.
     """
     todo: list[tuple[int, str, list[Fact]]] = [(0, "0", [])]
     while todo:
@@ -256,9 +257,9 @@ def _contradict(one: Fact, other: Fact) -> bool:
 
 
 def disassemble(program: bytes, names: Mapping[tuple[str, int], str]) -> str:
-    """One line for each instruction; jumps say how many lines to leave out, first when true, then when false.
+    """One line for each instruction. Jumps have the number of lines to skip, first when true, then when false.
 
-    names: what a number means when it is compared with a field, as {("nr", 0): "read"}; it stands in a comment.
+    names: the meaning of a number that is compared with a field, such as {("nr", 0): "read"}, for a comment.
     """
     lines = []
     instructions = parse(program)
@@ -281,7 +282,7 @@ def disassemble(program: bytes, names: Mapping[tuple[str, int], str]) -> str:
 
 
 def _loaded(program: Sequence[Instruction]) -> list[str]:
-    """The field that was loaded last before each instruction; empty where that depends on the way to it."""
+    """The field that was last loaded before each instruction; empty where that depends on the way."""
     loaded: list[str | None] = [""] + [None] * (len(program) - 1)
     for at, line in enumerate(program):
         here = FIELDS[line.k] if MNEMONICS[line.code] == "ld" else loaded[at] or ""
@@ -291,7 +292,7 @@ def _loaded(program: Sequence[Instruction]) -> list[str]:
 
 
 def assemble(text: str) -> bytes:
-    """The program that `disassemble` has made the text of; comments and empty lines count for nothing."""
+    """The program of a text by `disassemble`. Comments and empty lines are ignored."""
     offsets = {name: offset for offset, name in FIELDS.items()}
     returns = {name: value for value, name in ACTIONS.items()}
     made = bytearray()

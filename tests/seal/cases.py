@@ -1,4 +1,4 @@
-"""Calls to ask a filter about: every number of every ABI, and the edges of every condition."""
+"""Calls for testing filters: every number of every ABI, and the edges of every condition."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ Registers = tuple[int, int, int, int, int, int]
 
 FULL = (1 << 64) - 1
 GARBAGE = 0xDEADBEEF << 32
-#: The descriptor at which the main thread finds a file to map, as the stub passes it.
+#: The descriptor of a file to map that the main thread gets, as the stub passes it.
 LIBRARY = ROUTE << 32 | 517
 
-#: Every number of the table of calls and some beyond it (x86-64 ends at 547 with x32's own, i386 below 512).
+#: Every number of the table of calls, and some beyond it (x86-64 ends at 547 with x32's own, i386 below 512).
 TABLE = range(1024)
-#: Around powers of two and where halves of the number, and its sign, begin and end.
+#: Numbers near powers of two, and near the limits of the number's halves and of its sign.
 _BASES = (1 << 16, 1 << 29, 1 << 31, 3 << 30, 0xFFFF0000)
 BEYOND = sorted(
     number
@@ -30,7 +30,7 @@ def same(register: int) -> Registers:
 
 
 def argument_sets(kind: Kind) -> dict[str, Registers]:
-    """What is tried with every number."""
+    """The registers that are tried with every number, by name."""
     last = 2 + 2 * kind.channels
     return {
         "zeros": same(0),
@@ -60,7 +60,7 @@ def argument_sets(kind: Kind) -> dict[str, Registers]:
 
 
 def edges(value: int) -> Iterator[int]:
-    """A register's values around one that a condition may ask for: each bit turned, one more, one less."""
+    """A register's values near one that a condition may require: each bit flipped, one more, one less."""
     yield from (
         value,
         value - 1 & FULL,
@@ -75,7 +75,7 @@ def edges(value: int) -> Iterator[int]:
     yield from (value ^ 1 << bit for bit in range(64))
 
 
-#: For each listed number, calls that are let through in a box with all there is; `around` goes over their edges.
+#: For each listed number, calls that are allowed in a box with all features; `around` adds their edges.
 LET_THROUGH: dict[int, list[Registers]] = {
     0: [(3, 0, 0, ROUTE, 0, 0), same(0)],
     1: [(4, 0, 0, ROUTE, 0, 0), (1, 0, 0, 0, 0, 0), (2, 0, 0, 0, 0, 0)],
@@ -108,7 +108,9 @@ LET_THROUGH: dict[int, list[Registers]] = {
 
 
 def around(number: int, kind: Kind) -> Iterator[Registers]:
-    """The calls of LET_THROUGH, with each register alone, and each two of them, taken over their edges."""
+    """The calls of LET_THROUGH, and those with each register, and each two registers, replaced by values near their
+    edges.
+    """
     for base in LET_THROUGH[number]:
         own = [0x0FFF_FFFF_FFFF, 0x1001_0000_0000, 0x1FFF_FFFF_FFFF, 0x2000_0000_0000]
         own += [value for fd in (2, 3, 2 + 2 * kind.channels, 3 + 2 * kind.channels) for value in (fd, fd | GARBAGE)]

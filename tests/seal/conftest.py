@@ -1,4 +1,4 @@
-"""`from tests.seal import ...` works whichever way pytest was started."""
+"""Makes `from tests.seal import ...` work in whichever way pytest was started."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The filters as text, kept in golden/: what a change of seal/filters.py changes is seen there by its reviewers."""
+"""The filters as text in golden/, where reviewers see each change of seal/filters.py."""
 
 import difflib
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def compiled(kind: Kind | None) -> bytes:
 
 
 def programs() -> Iterator[tuple[str, Kind | None]]:
-    """The names of the files, and what each is the program of."""
+    """The names of the files, each with the kind of box whose program it contains; None for the listener's."""
     for kind in KINDS:
         time, threads = ("other-time", "real-time")[kind.real_time], ("one-thread", "threads")[kind.threads]
         copies = (
@@ -48,7 +48,7 @@ def programs() -> Iterator[tuple[str, Kind | None]]:
 
 
 def text(kind: Kind | None) -> str:
-    """What the file shall hold."""
+    """The text that the file must contain."""
     what = (
         f"The seal of a box: {kind}."
         if kind
@@ -58,7 +58,7 @@ def text(kind: Kind | None) -> str:
 
 
 def difference(name: str, kind: Kind | None) -> str:
-    """What the file says otherwise, as a unified diff; empty when nothing."""
+    """The differences of the file from the filter, as a unified diff; empty when there are none."""
     kept = (FOLDER / name).read_text() if (FOLDER / name).exists() else ""
     lines = difflib.unified_diff(
         kept.splitlines(True), text(kind).splitlines(True), f"golden/{name}", "controller/seal/filters.py"
@@ -67,7 +67,7 @@ def difference(name: str, kind: Kind | None) -> str:
 
 
 def write() -> None:
-    """Makes the files what the filters are now."""
+    """Writes the present filters to the files."""
     FOLDER.mkdir(exist_ok=True)
     for name, kind in programs():
         (FOLDER / name).write_text(text(kind))

@@ -1,7 +1,7 @@
-"""What the seal shall let through: said by hand, from the design's table and the man pages, and not from the filter's.
+"""The calls that the seal must allow, written by hand from the design's table and the man pages, not from the filter.
 
-Each predicate takes the box's kind and six whole registers. A comment says what the kernel makes of the registers, so
-that a reader can see that a condition looks at all that counts.
+Each predicate gets the box's kind and six whole registers. A comment says how the kernel uses the registers, so that a
+reader can check that a condition covers everything that matters.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,13 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 
 
 class Kind(NamedTuple):
-    """What a box's filter depends on, under the names of `seal_filter`. forks: it may be copied. zygote: that is all it
-    is for. bare: it marshals its calls itself, on descriptors 0 and 1. listener: the kernel can ask about its calls,
-    though it has no threads (a copy of a zygote). serial: one of its threads runs at a time (records, replays).
-    clocks: it reads the host's clocks by calls, which are recorded."""
+    """The properties of a box on which its filter depends, with the names of `seal_filter`.
+
+    forks: it may be copied. zygote: it serves only to be copied. bare: it marshals its calls itself, on descriptors 0
+    and 1. listener: the kernel can notify the controller of its calls, though it has no threads (a copy of a zygote).
+    serial: one of its threads runs at a time (records, replays). clocks: it reads the host's clocks by calls, which are
+    recorded.
+    """
 
     channels: int
     real_time: bool
@@ -32,7 +35,7 @@ class Kind(NamedTuple):
 
     @property
     def asks(self) -> bool:
-        """Whether the kernel can ask the controller about its calls."""
+        """Whether the kernel can notify the controller of its calls."""
         return self.listener or self.threads or self.forks
 
     def __str__(self) -> str:
@@ -68,12 +71,12 @@ Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
 
 
 def low(register: int) -> int:
-    """What the kernel sees of an int or an unsigned int."""
+    """The part of a register that the kernel uses for an int or an unsigned int."""
     return register & 0xFFFFFFFF
 
 
 def _own_pipes(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
-    # read(unsigned int fd, char *buf, size_t count): the upper half of fd is nothing to the kernel.
+    # read(unsigned int fd, char *buf, size_t count): the kernel ignores the upper half of fd.
     return 3 <= low(a) < 3 + 2 * kind.channels and low(d) == ROUTE
 
 
@@ -95,8 +98,8 @@ def _mmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     private, fixed, anonymous, noreserve, stack, fixed_noreplace = 0x2, 0x10, 0x20, 0x4000, 0x20000, 0x100000
     may = private | fixed | anonymous | noreserve | stack | fixed_noreplace
     memory = d | may == may and bool(d & private) and bool(d & anonymous)
-    # With a file the kernel drops the upper half of fd. Where it can ask the controller about the call, a file may be
-    # one of those that lie above the ends of 257 channels: one for each channel of this box.
+    # With a file the kernel ignores the upper half of fd. Where it can notify the controller of the call, a file may
+    # have a descriptor above the ends of 257 channels: one for each channel of this box.
     file = 517 <= low(e) < 517 + kind.channels and e >> 32 == ROUTE
     return memory or (kind.asks and file and d in (private | more for more in _places()))
 
@@ -117,15 +120,15 @@ def _madvise(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool
 
 
 def _futex(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
-    # futex(u32 *uaddr, int op, u32 val, timespec *timeout, u32 *uaddr2, u32 val3): a pointer of 64 bits is no timeout
-    # only when all of it is 0; for FUTEX_WAKE it is not looked at.
+    # futex(u32 *uaddr, int op, u32 val, timespec *timeout, u32 *uaddr2, u32 val3): only a pointer whose 64 bits are all
+    # 0 means no timeout. FUTEX_WAKE ignores it.
     private, clock_realtime = 128, 256
-    if kind.serial:  # each wait and each wake is the controller's
+    if kind.serial:  # each wait and each wake goes to the controller
         return False
     if low(b) == 1 | private:  # FUTEX_WAKE
         return True
     waits = (0 | private, 9 | private, 9 | private | clock_realtime)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
-    # Until a time of CLOCK_MONOTONIC, which is another in the box. FUTEX_WAIT_BITSET does not look at uaddr2.
+    # Until a time of CLOCK_MONOTONIC, which is different in the box. FUTEX_WAIT_BITSET ignores uaddr2.
     is_monotonic = low(b) == 9 | private
     return low(b) in waits and (d == 0 or (kind.real_time and (low(e) == ROUTE or not is_monotonic)))
 
@@ -142,7 +145,7 @@ def _clone(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
 
 def _prctl(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     # prctl(int option, unsigned long, unsigned long, unsigned long, unsigned long): five registers.
-    # PR_SET_PDEATHSIG looks at the second, all of it: SIGKILL.
+    # PR_SET_PDEATHSIG uses the whole second one: SIGKILL.
     return kind.forks and low(a) == 1 and b == 9 and low(f) == ROUTE
 
 
@@ -162,8 +165,8 @@ def _sched_setaffinity(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: in
 
 
 def _seccomp(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
-    # seccomp(unsigned int operation, unsigned int flags, void *args): SECCOMP_SET_MODE_FILTER without a flag, so no
-    # listener. A filter more only takes away.
+    # seccomp(unsigned int operation, unsigned int flags, void *args): SECCOMP_SET_MODE_FILTER without a flag, so
+    # without a listener. A further filter can only refuse more.
     return kind.zygote and low(a) == 1 and low(b) == 0
 
 
@@ -185,7 +188,7 @@ def _clock_gettime(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -
     return kind.clocks and low(a) in (0, 1) and low(c) == ROUTE  # CLOCK_REALTIME, CLOCK_MONOTONIC
 
 
-#: number -> name, and when it is let through. Everything else is not.
+#: number -> name, and when the call is allowed. All other calls are refused.
 EXPECTED: dict[int, tuple[str, Predicate]] = {
     0: ("read", _read),
     1: ("write", _write),
@@ -209,7 +212,7 @@ EXPECTED: dict[int, tuple[str, Predicate]] = {
     231: ("exit_group", _exit),
     317: ("seccomp", _seccomp),
 }
-#: Those that only some boxes have.
+#: Calls that only some boxes have.
 ONLY: dict[int, Callable[[Kind], bool]] = {
     25: lambda kind: kind.bare,
     56: lambda kind: kind.threads or kind.forks,
@@ -222,12 +225,12 @@ ONLY: dict[int, Callable[[Kind], bool]] = {
 
 
 def listed(kind: Kind) -> set[int]:
-    """The numbers that a box of this kind lets through at all."""
+    """The numbers of which a box of this kind allows any call."""
     return {number for number in EXPECTED if number not in ONLY or ONLY[number](kind)}
 
 
 def expected(kind: Kind, arch: int, number: int, args: tuple[int, int, int, int, int, int]) -> str:
-    """What shall become of a call in a box: ALLOW, TRAP or KILL_PROCESS."""
+    """The action that a call in a box must get: ALLOW, TRAP or KILL_PROCESS."""
     if arch != ARCH_X86_64:
         return "KILL_PROCESS"
     _, predicate = EXPECTED.get(number & 0xFFFFFFFF, ("", None))

@@ -1,9 +1,9 @@
-"""The sweep for real: calls by machine code under the seal, and what the kernel made of each.
+"""The sweep on the real kernel: calls by machine code under the seal, and the result of each.
 
-Hostile code in a box puts its own instructions in the place of the stub's SIGSYS handler, so that a call that the
-filter stops has the result TRAPPED, and any other result is the kernel's. Calls are chosen so that they do no harm when
-they get through. The 32-bit ABI ends the process that uses it: each of its numbers is tried in a process of its own,
-forked here under a box's two filters, and some of them in boxes.
+Hostile code in a box replaces the stub's SIGSYS handler by its own instructions. A call that the filter stops then has
+the result TRAPPED, and any other result is the kernel's. The calls do no harm when they are allowed. The 32-bit ABI
+ends the process that uses it: each of its numbers is tried in a process of its own, forked here under a box's two
+filters, and some of them in boxes.
 """
 
 import ctypes
@@ -26,11 +26,11 @@ from tests.seal.cases import BEYOND, FULL, GARBAGE, TABLE, Registers, argument_s
 from tests.seal.expected import ARCH_X86_64, EXPECTED, ROUTE, X32, Kind, expected
 
 TRAPPED = -0x7EAD  # as in guest/raw.py
-SCRATCH = 0x2000_0000  # as there
-#: uretprobe(2) and uprobe(2) pass by every filter where the kernel has them, and are an error in a process in which
-#: root has set no probe.
+SCRATCH = 0x2000_0000  # also in guest/raw.py
+#: Where the kernel has uretprobe(2) and uprobe(2), no filter sees them. They fail in a process in which root has set no
+#: probe.
 EXEMPT = {335: "uretprobe", 336: "uprobe"}
-#: The boxes of the sweep: a filter's kind and the policy that leads to it.
+#: The boxes of the sweep: the kind of a filter, and the policy for it.
 BOXES: dict[str, tuple[Kind, dict[str, Any]]] = {
     "real time, 16 threads": (Kind(16, real_time=True, threads=True), {}),
     "frozen time, one thread": (
@@ -40,7 +40,7 @@ BOXES: dict[str, tuple[Kind, dict[str, Any]]] = {
     "a session that may be copied": (Kind(16, real_time=True, threads=True, forks=True), {"session": {"branches": 1}}),
 }
 
-#: Calls that the table lets through and that do nothing: no length, no memory, a value that is not there.
+#: Calls that the table allows and that do nothing: no length, no memory, or a value that does not exist.
 HARMLESS: dict[int, list[Registers]] = {
     0: [(3, SCRATCH, 0, ROUTE, 0, 0), (GARBAGE | 3, SCRATCH, 0, GARBAGE | ROUTE, FULL, FULL)],
     1: [(4, SCRATCH, 0, ROUTE, 0, 0), (GARBAGE | 4, SCRATCH, 0, GARBAGE | ROUTE, FULL, FULL)],
@@ -57,13 +57,13 @@ HARMLESS: dict[int, list[Registers]] = {
     ],
     219: [(0, 0, 0, 0, 0, 0)],
 }
-#: Those that do not come back. rt_sigreturn: nothing at the stack pointer is a signal frame, so SIGSEGV.
+#: Calls that do not return. rt_sigreturn: there is no signal frame at the stack pointer, so it ends with SIGSEGV.
 ENDING: dict[int, Registers] = {
     15: (0, 0, 0, 0, 0, 0),
     60: (42, ROUTE, 0, 0, 0, 0),
     231: (42, GARBAGE | ROUTE, 0, 0, 0, 0),
 }
-#: Threads that the controller has not been told of.
+#: Threads of which the controller does not know.
 CLONES: list[Registers] = [
     (0x3D0F00, SCRATCH, 0, 0, 0, ROUTE),
     (0x3D0F00, SCRATCH, FULL, FULL, FULL, GARBAGE | ROUTE),
@@ -72,7 +72,7 @@ CLONES: list[Registers] = [
 ]
 
 
-#: Copies that nobody has asked for, and first calls of copies that are none.
+#: Copies that nobody has requested, and first calls of copies in processes that are no copies.
 COPIES: list[Registers] = [
     (0x8000, 0, 0, 0, 0, ROUTE),
     (0x8000, SCRATCH, FULL, FULL, FULL, GARBAGE | ROUTE),
@@ -88,7 +88,7 @@ BIRTHS: list[Registers] = [
 
 
 class Boxes(Protocol):
-    """Hostile of tests/hostile/conftest.py."""
+    """The interface of Hostile in tests/hostile/conftest.py."""
 
     files: dict[str, Any]
 
@@ -99,7 +99,7 @@ class Boxes(Protocol):
 
 @attrs.frozen
 class Sessions:
-    """The same, each run the one call of a session."""
+    """The same for sessions: each run is the one call of a new session."""
 
     boxes: Boxes
 
@@ -120,20 +120,20 @@ class Sessions:
 
 
 def kind_of_boxes(boxes: Boxes, kind: Kind) -> Boxes:
-    """Where such a filter is in force."""
+    """Boxes of a kind: sessions where they may be copied."""
     return Sessions(boxes) if kind.forks else boxes
 
 
 @attrs.define
 class Count:
-    """Calls of one sort, and what became of their numbers."""
+    """Calls of one sort, and the actions that their numbers got."""
 
     name: str
     calls: int = 0
     trapped: set[int] = attrs.field(factory=set)
     killed: set[int] = attrs.field(factory=set)
     allowed: set[int] = attrs.field(factory=set)
-    #: Where the kernel did otherwise than expected.py says: number, registers, what it did, what it should.
+    #: Where the kernel differs from expected.py: number, registers, the action and the expected one.
     surprises: list[tuple[int, Registers, str, str]] = attrs.field(factory=list)
 
     def take(self, number: int, registers: Registers, became: str, wanted: str) -> None:
@@ -147,7 +147,7 @@ class Count:
         return len(self.trapped | self.killed | self.allowed)
 
     def line(self) -> str:
-        """One row of the table; a number that some call has come through by counts as allowed."""
+        """One row of the table. A number counts as allowed if one of its calls was allowed."""
         trapped = self.trapped - self.allowed
         columns = (self.numbers, self.calls, len(trapped), len(self.killed), len(self.allowed))
         return f"{self.name:52}" + "".join(f"{column:>9,}" for column in columns)
@@ -157,9 +157,9 @@ HEAD = f"{'':52}" + "".join(f"{column:>9}" for column in ("numbers", "calls", "t
 
 
 def calls_of(kind: Kind) -> dict[str, list[tuple[int, Registers]]]:
-    """By sort: numbers as the register holds them, garbage above included, and registers.
+    """The calls of each sort: the number's register, with garbage in its upper half, and the others.
 
-    The listed numbers are there with calls that shall trap, and with those of HARMLESS.
+    Of the listed numbers these are calls that must trap, and those of HARMLESS.
     """
     sets = argument_sets(kind)
     unlisted = [number for number in TABLE if number not in EXPECTED and number not in EXEMPT]
@@ -187,7 +187,7 @@ def calls_of(kind: Kind) -> dict[str, list[tuple[int, Registers]]]:
 
 
 def in_a_box(boxes: Boxes, kind: Kind, options: dict[str, Any], *, thread: bool = False) -> list[Count]:
-    """All calls of `calls_of`, made in one box. thread: by one that was made behind the seal."""
+    """Makes all calls of `calls_of` in one box. thread: in a thread that was made after the seal."""
     sorts = calls_of(kind)
     calls = [call for several in sorts.values() for call in several]
     text = b"".join(struct.pack("<8Q", number, *(each & FULL for each in registers), 0) for number, registers in calls)
@@ -205,7 +205,7 @@ def in_a_box(boxes: Boxes, kind: Kind, options: dict[str, Any], *, thread: bool 
     return counts
 
 
-#: The main thread waits when the other one begins: while the stub's handler is rewritten, it makes no call.
+#: The main thread waits when the other one begins: it makes no call while the stub's handler is rewritten.
 _SWEEP_OF_A_THREAD = """
 import raw, sys, threading
 sys.setswitchinterval(100)
@@ -222,7 +222,7 @@ thread.join()
 
 
 def apart(boxes: Boxes, kind: Kind, options: dict[str, Any]) -> Count:
-    """The calls of the list that end the process or need a second thread in it: a box each."""
+    """Makes the listed calls that end the process or need a second thread, each in a box of its own."""
     count = Count("listed, that end the process or make a task")
     boxes = kind_of_boxes(boxes, kind)
     for number, registers in ENDING.items():
@@ -232,7 +232,7 @@ def apart(boxes: Boxes, kind: Kind, options: dict[str, Any]) -> Count:
     for registers in BIRTHS if kind.forks else ():
         code = _ALONE.format(calls=[(157, *registers)], on_sigsys=boxes.symbol("on_sigsys"))
         result = boxes.run(code, **options, timeout=0.4)
-        # A guest that is known is no newborn: it stands at the door until its time is over.
+        # A known guest is no new copy: the call waits until its time is over.
         became = "ALLOW" if (result.status, result.stdout) == ("time_limit", "") else "TRAP"
         count.take(157, registers, became, expected(kind, ARCH_X86_64, 157, registers))
     if kind.threads:
@@ -242,14 +242,14 @@ def apart(boxes: Boxes, kind: Kind, options: dict[str, Any]) -> Count:
         result = boxes.run(code, **options)
         assert result.ok, f"{result.summary()}\n{result.stderr[-2000:]}"
         for registers, answer in zip(clones, result.stdout.split(), strict=True):
-            # The controller has not been told of such a task, and says so.
+            # The controller does not know of such a task, and refuses it.
             became = {str(TRAPPED): "TRAP", str(-errno.EAGAIN): "ALLOW"}[answer]
             count.take(56, registers, became, expected(kind, ARCH_X86_64, 56, registers))
     return count
 
 
 _ALONE = "import raw; print(raw.trapped_syscalls({calls}, {on_sigsys}))"
-#: While a box has one thread, nobody looks at the listener: a clone past the stub stands at its door.
+#: While a box has one thread, nobody reads the listener: a clone without the stub would wait.
 _WITH_A_THREAD = """
 import raw, threading
 lock = threading.Lock()
@@ -263,7 +263,7 @@ thread.join()
 
 
 def exempt(boxes: Boxes, options: dict[str, Any]) -> Count:
-    """The calls that no filter sees: an error or SIGILL is the kernel's own answer to them."""
+    """Makes the calls that no filter sees: an error or SIGILL is the kernel's own result."""
     count = Count("uretprobe, uprobe: the kernel asks no filter")
     for number in EXEMPT:
         registers = (ROUTE,) * 6
@@ -296,21 +296,23 @@ class _Action(ctypes.Structure):
 
 
 _HANDLER = bytes.fromhex("48c78290000000") + struct.pack("<i", TRAPPED) + b"\xc3"  # as in guest/raw.py
-# After the call: mov edi, 0; mov esi, ROUTE; mov eax, 231 (exit_group); syscall
+# after the call: mov edi, 0; mov esi, ROUTE; mov eax, 231 (exit_group); syscall
 _LEAVE = b"\xbf\0\0\0\0\xbe" + struct.pack("<I", ROUTE) + b"\xb8\xe7\0\0\0\x0f\x05"
 _UNTOUCHED = 0x5A5A5A5A5A5A5A5A
 
 
 def i386_registers() -> list[Registers]:
-    """ebx, ecx, edx, esi, edi, ebp: harmless ones, as far as there are such; garbage above."""
+    """ebx, ecx, edx, esi, edi, ebp: harmless values where possible; garbage in the upper halves."""
     return [(0,) * 6, (FULL,) * 6, (GARBAGE | ROUTE,) * 6, (GARBAGE | 3, SCRATCH, 0, ROUTE, GARBAGE, ROUTE)]
 
 
 def by_int_80(kind: Kind, numbers: Iterable[int], machine_code: bytes, each: int = 4) -> Count:
-    """Each number in forked processes of their own, under the filters of a box. machine_code: raw.INT_80. each: with so
-    many of the four sets of registers, which take turns."""
+    """Makes each call by int 0x80 in forked processes of their own, under the filters of a box.
+
+    machine_code: raw.INT_80. each: how many of the four sets of registers are used, by turns.
+    """
     count = Count("i386 by int 0x80, a process each")
-    # push rbx ... ret: without the ret, the process leaves by exit_group.
+    # push rbx ... ret: without the ret, so that the process leaves by exit_group.
     with mmap.mmap(-1, 4096, prot=7) as page:
         page[0 : len(_HANDLER)] = _HANDLER
         page[64 : 64 + len(machine_code) - 1] = machine_code[:-1]
@@ -331,7 +333,7 @@ def by_int_80(kind: Kind, numbers: Iterable[int], machine_code: bytes, each: int
 
 
 def _one_process(kind: Kind, page: int) -> int:
-    """Forks a process that seals itself and makes the call of the page, which both share; its wait status."""
+    """Forks a process that seals itself and makes the call in the shared page. Returns its wait status."""
     libc = ctypes.CDLL(None, use_errno=True)
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(page + 64)
     listener = listener_filter()
@@ -353,7 +355,7 @@ def _one_process(kind: Kind, page: int) -> int:
 
 
 def _give_up_privileges() -> None:
-    """A filter that lets a call through shall do no harm here, nor hang: the tests say that it does."""
+    """Limits the process: if a filter wrongly allows a call, it does no harm here and does not hang."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.chdir("/")
     os.closerange(0, 1 << 16)
@@ -366,7 +368,7 @@ def _give_up_privileges() -> None:
         os.setresuid(65534, 65534, 65534)
 
 
-#: i386's numbers of what hostile code would like most (asm/unistd_32.h).
+#: The i386 numbers of calls that would help hostile code most (asm/unistd_32.h).
 DANGEROUS_I386 = {
     "exit": 1, "fork": 2, "read": 3, "write": 4, "open": 5, "execve": 11, "mount": 21, "setuid": 23, "ptrace": 26,
     "kill": 37, "getpid": 20, "brk": 45, "ioctl": 54, "mmap": 90, "socketcall": 102, "ipc": 117, "clone": 120,
@@ -377,7 +379,7 @@ DANGEROUS_I386 = {
 
 
 def by_int_80_in_boxes(boxes: Boxes, numbers: Iterable[int]) -> Count:
-    """The same from inside boxes, one for each number."""
+    """Makes calls by int 0x80 inside boxes, one for each number."""
     count = Count("i386 by int 0x80, a box each")
     code = """
 import raw
@@ -394,7 +396,7 @@ print("after", raw.call_of_i386(({number}, {registers})), flush=True)
 
 
 def sum_of(name: str, counts: Iterable[Count]) -> Count:
-    """All of them as one. Numbers of i386 are told from the same of x86-64 by a bit that neither has."""
+    """The sum of several counts. A bit that no number has marks numbers of i386."""
     total = Count(name)
     for count in counts:
         total.calls += count.calls
@@ -409,7 +411,7 @@ _I386 = 1 << 32
 
 
 def listed(kind: Kind) -> set[int]:
-    """What the table lets through, read from the table itself."""
+    """The numbers that the table allows, from the table itself."""
     there = {
         "": True,
         "parallel": not kind.serial,
@@ -425,14 +427,14 @@ def listed(kind: Kind) -> set[int]:
 
 
 def table(counts: Iterable[Count]) -> Iterator[str]:
-    """The lines to print."""
+    """The lines of the printed table."""
     yield HEAD
     for count in counts:
         yield count.line()
 
 
 def machine_code() -> bytes:
-    """INT_80 of guest/raw.py, which maps memory when it is imported: so it is read, not imported."""
+    """INT_80 of guest/raw.py, read from the text: importing the module would map memory."""
     scope: dict[str, Any] = {}
     text = (Path(__file__).parents[1] / "hostile/guest/raw.py").read_text()
     start = text.index("INT_80 = ")

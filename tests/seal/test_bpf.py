@@ -1,6 +1,6 @@
-"""The judge itself: what it takes, refuses and computes is what the kernel of this machine takes, refuses and computes.
+"""The BPF checker itself: it accepts, refuses and computes what the kernel of this machine does.
 
-A filter is of one thread, so each program is given to the kernel in a thread that ends with it.
+A filter belongs to one thread, so each program is loaded in a thread that ends with it.
 """
 
 import ctypes
@@ -79,7 +79,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def under(text: bytes, ask: Callable[[], int]) -> int | None:
-    """What `ask` returns in a thread under a filter; None when the kernel does not take it."""
+    """Loads a filter in a thread, and returns the result of `ask` there; None when the kernel refuses the filter."""
     answers = []
 
     def thread() -> None:
@@ -112,11 +112,11 @@ def test_half_an_instruction() -> None:
         parse(program(END)[:-1])
 
 
-UNUSED = 1000  # a call that does not exist: its answer is the filter's
+UNUSED = 1000  # a call that does not exist: its result is the filter's
 
 
 def arbitrary(chance: random.Random) -> bytes:
-    """A valid program of any instructions, which answers UNUSED with an errno of 12 bits that it has computed."""
+    """A valid program of random instructions. For UNUSED it returns an errno of 12 bits that it has computed."""
     body: list[tuple[int, ...]] = [(STORE, word) for word in range(16)]
     codes = [code for code, name in MNEMONICS.items() if not name.startswith("ret")]
     length = chance.randrange(5, 60)
@@ -194,7 +194,7 @@ def test_a_comment_is_of_the_field_that_is_compared_on_every_way() -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.integers(0, 0xFFFFFFFF), st.lists(st.integers(0, (1 << 64) - 1), min_size=6, max_size=6))
 def test_one_way_is_taken(number: int, registers: list[int]) -> None:
-    """Of all ways through a program exactly one has facts that hold of a call, and it ends as the program does."""
+    """Exactly one way through a program has facts that are true of a call, and its result is the program's."""
     text = parse(
         program(
             (LD, 0), (JEQ, 0, 4, 5), (LD, 16), (0x14, 3), (0x35, 1, 0, 8), END, (LD, 20), (0x54, 0xFF), (JEQ, 1, 0, 0)

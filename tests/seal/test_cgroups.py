@@ -1,4 +1,4 @@
-"""Cgroups: on a tree of plain files (few hosts delegate one), and, where the host has cgroup v2, on the real thing."""
+"""Cgroups: on a tree of plain files (few hosts delegate one), and, where the host has cgroup v2, on the real one."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ from proxybox.controller.seal.cgroups import Cgroup, Unavailable, parent_for_box
 from proxybox.controller.seal.layers import is_missing
 from proxybox.controller.warm import zygotepool
 
-#: What a box with five threads has for the kernel.
+#: The memory that the kernel uses for a box with five threads.
 OF_THE_KERNEL = cgroups._KERNELS + 5 * cgroups._OF_A_THREAD
 
 
 class Host:
-    """A cgroup v2 hierarchy of plain files: what is written can be read again; nothing is enforced."""
+    """A cgroup v2 hierarchy of plain files: written values can be read again, and nothing is enforced."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "cgroup"
@@ -98,7 +98,9 @@ def test_a_box_is_moved_in_before_it_runs(host: Host) -> None:
 
 
 def test_a_copy_may_copy_all_that_it_shares_with_its_template(host: Host) -> None:
-    """The kernel charges it what it writes there, and limits.memory does not count that."""
+    """The kernel charges a copy for shared pages that it writes. limits.memory does not count them, so the cgroup's
+    limit is higher.
+    """
     with Sandbox(warm=True, limits={"memory": "100M", "threads": 5}) as box:
         for _ in range(50):  # until one is a copy
             box.run("print(1)", check=True)

@@ -1,4 +1,4 @@
-"""What a confined process can still do, by each of the two layers alone and by both."""
+"""What a confined process can still do, with each of the two layers alone and with both."""
 
 import ctypes
 import json
@@ -14,7 +14,7 @@ from proxybox.controller.header import ROUTE
 from proxybox.controller.seal.confinement import FAMILIES, REFUSED, refusing_filter
 from tests.seal.bpf import Call, action, parse, run
 
-#: Without a layer, as on a host that does not have it: its call is refused by a filter around.
+#: A filter makes a layer's call fail, as on a host that does not have the layer.
 PROGRAM = """
 import ctypes, json, os, socket, struct, subprocess, sys
 from proxybox.controller.seal.confinement import Confinement, run
@@ -119,7 +119,7 @@ def test_nothing_is_started(place: Path, without: tuple[int, ...]) -> None:
     for name in ("start", "start by a descriptor", "start a file of its own"):
         assert seen[name] == DENIED, name
     assert seen["start the program"] == (DENIED if SECCOMP not in without else "done")
-    assert rest == "still here"  # `run` starts the one program
+    assert rest == "still here"  # `run` starts this one program
 
 
 def test_files_that_can_be_opened(place: Path) -> None:
@@ -133,7 +133,7 @@ def test_files_that_can_be_opened(place: Path) -> None:
 
 @pytest.mark.parametrize("without", [(), (SECCOMP,), (LANDLOCK,)], ids=["both", "landlock", "seccomp"])
 def test_no_other_process_is_reached(place: Path, without: tuple[int, ...]) -> None:
-    """By a signal, or by a socket of one that starts programs for others."""
+    """Neither by a signal, nor by a socket of a process that starts programs for others."""
     seen, _ = confined(place, *without)
     if SECCOMP not in without:
         assert {seen[name] for name in ("signal", "socket", "abstract")} == {DENIED}

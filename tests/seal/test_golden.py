@@ -1,4 +1,4 @@
-"""The filters are those whose text stands in golden/: a change of the table shows there, call by call."""
+"""The filters have exactly the text in golden/, which shows a change of the table for each call."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def test_the_text_is_the_filters(name: str, kind: Kind | None) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
 def test_the_text_decodes_to_the_filter(name: str, kind: Kind | None) -> None:
-    """The file alone, comments dropped, is the program to the byte."""
+    """The file without comments is the whole program, byte for byte."""
     assert assemble((dumps.FOLDER / name).read_text()) == dumps.compiled(kind)
 
 
@@ -29,7 +29,7 @@ def test_no_file_is_left_over() -> None:
 
 
 def test_every_row_stands_in_a_golden_file() -> None:
-    """The kinds differ in all that the table can ask for."""
+    """The kinds differ in every property that the table uses."""
     assert {row.only for row in RULES} == {
         "",
         "parallel",
@@ -45,7 +45,7 @@ def test_every_row_stands_in_a_golden_file() -> None:
 
 
 def test_more_channels_change_three_numbers_and_no_more() -> None:
-    """So 17 channels stand for all numbers of them but 1, where the one file to map needs no range."""
+    """So 17 channels stand for all numbers except 1, where the one file to map needs no range."""
     for zygote in (False, True):
         kind = Kind(1, real_time=True, threads=True, forks=True, zygote=zygote)
         few, many = (parse(dumps.compiled(kind._replace(channels=channels))) for channels in (2, 257))
@@ -61,8 +61,8 @@ def test_more_channels_change_three_numbers_and_no_more() -> None:
         {"arg": -1, "value": 0},
         {"arg": 0, "value": 1 << 32},
         {"arg": 0, "value": -1},
-        {"arg": 0, "value": 3, "mask": 1},  # no half is that
-        {"arg": 0, "value": 0, "mask": 0},  # every half is that
+        {"arg": 0, "value": 3, "mask": 1},  # no half of a register matches
+        {"arg": 0, "value": 0, "mask": 0},  # every half of a register matches
         {"arg": 0, "value": 0, "count": -1},
         {"arg": 0, "value": 0, "count": 2, "differs": True},
     ],

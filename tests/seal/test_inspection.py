@@ -1,4 +1,4 @@
-"""The look from outside: whatever is not as it must be, or cannot be seen, keeps a box from starting."""
+"""The inspection from outside: a state that is wrong, or cannot be seen, prevents the start of a box."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ SEALED = {
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A process in the kernel's words, sealed as it should be, to be spoilt by a test."""
+    """A correctly sealed process, as the kernel reports it. A test changes single values."""
     seen = SimpleNamespace(status=dict(SEALED), own={}, owner=0, niceness=19, scheduler=os.SCHED_OTHER)
     monkeypatch.setattr(inspection, "_status", lambda pid: seen.own if pid == "self" else seen.status)
     kernel = SimpleNamespace(
@@ -48,7 +48,7 @@ def test_a_sealed_process_passes(process: SimpleNamespace) -> None:
     assert {"seal", "privileges", "priority"} <= {layer.name for layer in inspect_seal(GUEST, 65534, 19, 3)}
 
 
-#: What gVisor does not tell: that the process has these follows from others.
+#: Values that gVisor does not report. They follow from others.
 UNTOLD = ("NoNewPrivs", "CapAmb")
 
 
@@ -60,7 +60,7 @@ def test_a_fact_that_the_kernel_does_not_tell_is_a_failure(process: SimpleNamesp
 
 
 def test_a_kernel_that_does_not_show_what_follows(process: SimpleNamespace) -> None:
-    """Whoever has no capabilities gets no filter without no_new_privs: so the capabilities have to be seen."""
+    """Without capabilities a process can load a filter only with no_new_privs: so the capabilities must be visible."""
     for key in UNTOLD:
         del process.status[key]
     (privileges,) = [layer for layer in inspect_seal(GUEST, 65534, 19, 3) if layer.name == "privileges"]
@@ -72,7 +72,7 @@ def test_a_kernel_that_does_not_show_what_follows(process: SimpleNamespace) -> N
 
 @pytest.mark.parametrize("key", UNTOLD)
 def test_a_kernel_that_tells_it_of_others_is_not_believed(process: SimpleNamespace, key: str) -> None:
-    """Linux tells it of every process: where it is missing for one, something is wrong with what was read."""
+    """Linux reports this value for every process. If it is missing for one, the data that was read is wrong."""
     process.own[key] = "0"
     del process.status[key]
     with pytest.raises(SandboxStartError, match=f"no {key} in /proc/PID/status"):
@@ -99,7 +99,7 @@ print(libc.syscall(317, 1, 0, filter), ctypes.get_errno(), libc.prctl(38, 1, 0, 
     [
         ("Seccomp", "0"),
         ("Seccomp", "1"),
-        ("Seccomp_filters", "2"),  # as where an outer filter answers for seccomp(2) and does nothing
+        ("Seccomp_filters", "2"),  # as where an outer filter makes seccomp(2) return 0 and do nothing
         ("Seccomp_filters", "4"),
         ("Threads", "2"),
         ("NoNewPrivs", "0"),

@@ -1,4 +1,4 @@
-"""What is told of each layer, by what kernel and launcher say. What layers stop: tests/hostile/test_layers.py."""
+"""The text for each layer, depending on kernel and launcher. tests/hostile/test_layers.py tests what layers stop."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def told(report: LaunchReport, pid: int = os.getpid(), root: int = 0, landlock: 
 
 
 def test_nothing_is_told_of_what_was_not_asked_for() -> None:
-    assert set(told(NOTHING)) == {"kernel limits"}  # which no box is without asking
+    assert set(told(NOTHING)) == {"kernel limits"}  # every box has these without a request
 
 
 @pytest.mark.parametrize("name", ["kernel limits", "namespaces", "core-scheduling", "same addresses"])
@@ -95,7 +95,7 @@ def test_a_root_that_is_not_empty_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 def test_speculation_is_what_the_kernel_tells(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str, there: bool
 ) -> None:
-    """Not run for real where the kernel lets no process choose; the words are those of fs/proc/array.c."""
+    """The kernel may not let a process choose. The words are those of fs/proc/array.c."""
     status = tmp_path / "status"
     status.write_text(
         f"Name:\tx\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\t{state}\nCpus:\t1\n"
@@ -109,7 +109,7 @@ def test_speculation_is_what_the_kernel_tells(
 
 
 class FakeScheduler:
-    """prctl(2) of a kernel with core scheduling, which this may not be."""
+    """prctl(2) of a kernel with core scheduling, which this kernel may lack."""
 
     def __init__(self, cookie: int, error: int = 0) -> None:
         self.cookie, self.error, self.calls = cookie, error, []

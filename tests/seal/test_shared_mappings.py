@@ -1,4 +1,4 @@
-"""Shared mappings of virtual files are written back at munmap(2): the filter tells their addresses and traps."""
+"""Shared mappings of virtual files are written back at munmap(2): the filter recognizes their addresses and traps."""
 
 import proxybox
 
@@ -22,7 +22,7 @@ print(lost)
 
 
 def test_more_than_four_gigabytes_in_all_are_written_back() -> None:
-    """The stub uses no address twice: 64 mappings of 200 MiB, one after the other, reach 12 GiB beyond the first."""
+    """The stub uses no address twice: 64 mappings of 200 MiB, one after another, reach 12 GiB beyond the first."""
     assert proxybox.run(PROGRAM, timeout=200, check=True).stdout == "[]\n"
 
 
@@ -82,6 +82,6 @@ def test_what_is_stored_is_seen_by_who_reads_maps_or_writes_the_file() -> None:
 
 
 def test_mappings_by_the_thousand() -> None:
-    """Those that are only read take nothing. (Python keeps a descriptor for each.)"""
+    """Mappings that are only read cost nothing. (Python keeps a descriptor for each.)"""
     result = proxybox.run(MANY, timeout=300, limits={"cpu_time": 100, "open_files": 8192})
     assert (result.status, result.stdout) == ("ok", "2000\n"), result.stderr

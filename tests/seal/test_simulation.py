@@ -1,7 +1,8 @@
-"""What each filter lets through, simulated instruction by instruction, is what expected.py says by hand.
+"""The calls that each filter allows, simulated instruction by instruction, are those of expected.py, which is written
+by hand.
 
-`test_no_other_way_in` is the proof for all 2^32 numbers, all architectures and all arguments: it looks at every way
-through a program. The others compare answers, number by number and edge by edge.
+`test_no_other_way_in` is the proof for all 2^32 numbers, all architectures and all arguments: it checks every way
+through a program. The other tests compare results for each number and each edge.
 """
 
 from collections.abc import Iterable
@@ -42,9 +43,9 @@ from tests.seal.expected import (
 SEALS = {kind: parse(dumps.compiled(kind)) for kind in KINDS}
 LISTENER = parse(dumps.compiled(None))
 EVERYTHING = Kind(17, real_time=True, threads=True, forks=True, zygote=True)
-#: What only a guest has that marshals its own calls.
+#: The kind with the row for guests that marshal their own calls.
 BARE = Kind(1, real_time=True, threads=False, bare=True)
-#: What only a recorded box has.
+#: The kind with the row for recorded boxes.
 CLOCKS = Kind(17, real_time=False, threads=True, serial=True, clocks=True)
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -56,7 +57,7 @@ def answer(program: list[Instruction], number: int, registers: Registers, arch: 
 
 
 def answers(kind: Kind, arch: int, numbers: Iterable[int]) -> dict[str, set[int]]:
-    """Which numbers have met which action, under whatever argument set."""
+    """The numbers that got each action, with any of the argument sets."""
     found: dict[str, set[int]] = {}
     sets = list(argument_sets(kind).values())
     for number in numbers:
@@ -71,7 +72,7 @@ def answers(kind: Kind, arch: int, numbers: Iterable[int]) -> dict[str, set[int]
 @some_kinds
 @each_kind
 def test_every_number_of_x86_64(kind: Kind) -> None:
-    """Allowed with one argument set or another: the list, and nothing else."""
+    """With all argument sets together exactly the listed numbers are allowed."""
     allowed = set()
     for number in TABLE:
         for name, registers in argument_sets(kind).items():
@@ -117,8 +118,10 @@ def facts_of(program: list[Instruction], wanted: str) -> list[list[Fact]]:
 
 @each_kind
 def test_no_other_way_in(kind: Kind) -> None:
-    """Each way to ALLOW asks for this architecture and for one listed number; the one way to KILL_PROCESS is that of
-    other architectures; all others end in TRAP."""
+    """Each way to ALLOW requires this architecture and one listed number.
+
+    The one way to KILL_PROCESS is that of other architectures. All others end in TRAP.
+    """
     program, allowed = SEALS[kind], set()
     results = {action(result) for _, result in paths(program)}
     assert results == {"ALLOW", "TRAP", "KILL_PROCESS"}
@@ -135,7 +138,7 @@ def test_no_other_way_in(kind: Kind) -> None:
 
 @pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
 def test_what_is_let_through_where_there_is_all(number: int) -> None:
-    """LET_THROUGH speaks of the same calls as expected.py."""
+    """LET_THROUGH has the same calls as expected.py."""
     assert set(LET_THROUGH) == set(EXPECTED)
     for registers in LET_THROUGH[number]:
         assert "ALLOW" in (answer(SEALS[kind], number, registers) for kind in (EVERYTHING, BARE, CLOCKS)), registers
@@ -148,8 +151,8 @@ def test_the_edges_of_every_condition(kind: Kind, number: int) -> None:
         assert answer(SEALS[kind], number, registers) == expected(kind, ARCH_X86_64, number, registers), registers
 
 
-#: What a condition asks for -> registers that break it and no other one. Each alone must trap. There are one channel
-#: and no real time, so that all conditions are there, and threads, copies and what a zygote has.
+#: A requirement of a condition -> registers that break this one alone. Each of them must trap. There are one channel
+#: and no real time, so that all conditions exist, and threads, copies and a zygote's rows.
 BROKEN: dict[str, list[tuple[int, Registers]]] = {
     "read, write: a descriptor of the channel": [
         (number, (fd, 0, 0, ROUTE, 0, 0))
@@ -248,7 +251,7 @@ def test_no_copy_without_copies() -> None:
 
 
 def test_what_a_session_has_more_than_other_boxes() -> None:
-    """Two rows, for copies; and of what a zygote has besides, nothing."""
+    """A session has further rows only for copies, and none of a zygote's rows."""
     assert listed(Kind(1, True, True, forks=True)) - listed(Kind(1, True, True)) == {157}
     assert listed(EVERYTHING) - listed(EVERYTHING._replace(zygote=False)) == {112, 160, 203, 317}
     assert listed(BARE) - listed(BARE._replace(bare=False)) == {25}
@@ -258,7 +261,7 @@ def test_what_a_session_has_more_than_other_boxes() -> None:
 @some_kinds
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not (kind.zygote or kind.bare or kind.clocks)], ids=str)
 def test_a_zygote_takes_nothing_from_its_boxes(kind: Kind) -> None:
-    """Both filters are in force in a box that is a zygote's copy: it is as sealed as one that was started by itself."""
+    """A copy of a zygote has both filters: it is as sealed as a box that was started as a new process."""
     zygote = parse(dumps.compiled(Kind(257, kind.real_time, kind.threads, forks=True, zygote=True)))
     for number in (*EXPECTED, 2, 39, 59, X32 | 1):
         for registers in [*argument_sets(kind).values(), *(around(number, kind) if number in LET_THROUGH else ())][::7]:
@@ -267,7 +270,7 @@ def test_a_zygote_takes_nothing_from_its_boxes(kind: Kind) -> None:
             assert became == expected(kind, ARCH_X86_64, number, registers), (number, registers)
 
 
-#: Registers that look as little as possible like noise.
+#: Registers that look as little as possible like random values.
 register = st.one_of(
     st.integers(0, FULL),
     st.sampled_from([0, 1, 2, 3, 4, 8, 36, 37, 0x22, 0x80, 0x81, 0x89, 0x189, 0x3D0F00, ROUTE, FULL, 0x1000_0000_0000]),
@@ -291,7 +294,9 @@ def test_any_call_near_one_that_is_let_through(kind: Kind, number: int, data: st
 
 
 def test_a_descriptor_is_half_a_register() -> None:
-    """read(2) and write(2) take an unsigned int: the kernel drops what stands above it, and so may the filter."""
+    """read(2) and write(2) take an unsigned int: the kernel ignores the register's upper half, and so may the
+    filter.
+    """
     for fd, wanted in ((3, "ALLOW"), (36, "ALLOW"), (2, "TRAP"), (37, "TRAP")):
         for above in (0, 1 << 32, 1 << 63, GARBAGE):
             assert answer(SEALS[EVERYTHING], 0, (fd | above, 0, 0, ROUTE, 0, 0)) == wanted
@@ -301,8 +306,9 @@ def test_a_descriptor_is_half_a_register() -> None:
 
 
 def both(kind: Kind, number: int, registers: Registers, arch: int = ARCH_X86_64) -> str:
-    """What becomes of a call where the listener's filter and the seal are in force, as in every box with threads, and
-    in those that may be copied."""
+    """The action of the listener's filter and the seal together, as in every box with threads, and in boxes that may be
+    copied.
+    """
     call = Call(number, registers, arch)
     return action(strictest(run(LISTENER, call), run(SEALS[kind], call)))
 
@@ -313,7 +319,7 @@ WITH_A_LISTENER = [kind for kind in KINDS if kind.asks]
 @some_kinds
 @pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
 def test_mappings_of_files_ask_the_controller(kind: Kind) -> None:
-    """Each that the seal lets through; one of plain memory does not."""
+    """The controller is notified of each mapping of a file that the seal allows, but not of plain memory."""
     for chosen in around(9, kind):
         allowed = expected(kind, ARCH_X86_64, 9, chosen) == "ALLOW"
         wanted = "TRAP" if not allowed else "ALLOW" if chosen[3] & 0x20 else "USER_NOTIF"
@@ -324,7 +330,7 @@ def test_mappings_of_files_ask_the_controller(kind: Kind) -> None:
 @pytest.mark.parametrize("number", [56, 157])
 @pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
 def test_clones_and_the_first_calls_of_copies_ask_the_controller(kind: Kind, number: int) -> None:
-    """Each that the seal lets through, and nothing else."""
+    """The controller is notified of exactly those that the seal allows."""
     for chosen in around(number, kind):
         allowed = expected(kind, ARCH_X86_64, number, chosen) == "ALLOW"
         assert both(kind, number, chosen) == ("USER_NOTIF" if allowed else "TRAP"), chosen

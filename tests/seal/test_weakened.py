@@ -1,4 +1,4 @@
-"""What the other tests would say of a weaker table: the simulation sees every weakening of a row or a condition."""
+"""The other tests notice a weaker table: the simulation sees each row or condition that was weakened."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +17,7 @@ def compiled_anew(kind: Kind) -> list[Instruction]:
 
 
 def differences(numbers: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
-    """Where the filters as the table is now are other than expected.py says."""
+    """Where the filters of the present table differ from expected.py: kind, architecture, number."""
     for kind in KINDS:
         program = compiled_anew(kind)
         for arch in (ARCH_X86_64, ARCH_I386):

@@ -1,4 +1,6 @@
-"""What tests of commits share: overlays over host folders, states of trees, hosts that fail, and commits that end."""
+"""Helpers for tests of commits: overlays over host folders, states of trees, hosts with failing calls, interrupted
+commits.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def commit_overlay(overlay: OverlayMount, changes: Sequence[Change] | None = Non
 
 
 def on_host(folder: Path) -> State:
-    """All that is in a host folder, hidden names and a commit's own folder included."""
+    """The state of a host folder, with hidden names and a commit's own folder."""
     found: State = {}
     _look(folder, "", found)
     return found
@@ -69,7 +71,7 @@ def _look(folder: Path, where: str, found: State) -> None:
         if stat.S_ISLNK(seen.st_mode):
             found[key] = "link", 0o777, os.fsencode(os.readlink(path))
             continue
-        path.chmod(mode | 0o700)  # whatever the box has made of it
+        path.chmod(mode | 0o700)  # whatever mode the box has set
         try:
             if stat.S_ISDIR(seen.st_mode):
                 found[key] = "folder", mode, b""
@@ -81,7 +83,7 @@ def _look(folder: Path, where: str, found: State) -> None:
 
 
 def in_box(overlay: OverlayMount) -> State:
-    """The same, as the box sees it."""
+    """The state of the overlay as the box sees it."""
     found: State = {}
     left: list[tuple[str, Directory]] = [("", overlay.root)]
     while left:
@@ -100,7 +102,9 @@ def in_box(overlay: OverlayMount) -> State:
 
 @contextmanager
 def each_call(before: Callable[[int], None]) -> Iterator[list[int]]:
-    """`before` is asked ahead of each call that changes the host, with its number; the list holds how many came."""
+    """Calls `before` with the number of each call that changes the host, before the call. Yields a list with the
+    count.
+    """
     count = [0]
 
     def watched(real: Callable[..., object]) -> Callable[..., object]:
@@ -135,7 +139,9 @@ def failing_from(number: int) -> Callable[[int], None]:
 
 
 def killed_at(number: int, work: Callable[[], object]) -> bool:
-    """Do the work in a process that is killed ahead of the call of that number; False when there were fewer."""
+    """Does the work in a process that is killed before its call of that number. Returns whether there was such a
+    call.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -156,7 +162,7 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
 
 
 class Guest:
-    """Calls of a program in the box, by paths below the overlay; those that fail are the program's affair."""
+    """Calls of a program in the box, by paths below the overlay. The box may refuse them."""
 
     def __init__(self, overlay: OverlayMount) -> None:
         self._tree = Tree(overlay.root)
@@ -166,7 +172,7 @@ class Guest:
         self.umask = 0
 
     def __call__(self, name: str, *arguments: Any) -> int:
-        """0, or the errno."""
+        """Makes the call `name`. Returns 0, or the errno."""
         try:
             getattr(self, name)(*(os.fsencode(each) if isinstance(each, str) else each for each in arguments))
         except OSError as error:
@@ -174,7 +180,7 @@ class Guest:
         return 0
 
     def write(self, path: bytes) -> None:
-        """Contents that nothing else has."""
+        """Writes contents that no other file has."""
         self._written += 1
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         file = namei.open_file(self._tree, path, self._start, self._me, flags, 0o644)
@@ -209,8 +215,10 @@ class Guest:
 
 
 def populate(folder: Path, tree: list[tuple[str, str]]) -> None:
-    """Make what (kind, path) pairs say, as far as it can be: later ones that do not fit are left out. In a "closed"
-    folder nothing can be changed."""
+    """Makes the (kind, path) pairs of a tree where possible.
+
+    A pair that does not fit to earlier ones is skipped. In a "closed" folder nothing can be changed.
+    """
     for number, (kind, name) in enumerate(tree):
         path = folder / name
         with suppress(OSError):
@@ -229,7 +237,7 @@ def populate(folder: Path, tree: list[tuple[str, str]]) -> None:
 
 @contextmanager
 def as_user(uid: int) -> Iterator[None]:
-    """As another user than root, who is bound by permissions."""
+    """Runs the block as another user than root, to whom permissions apply."""
     if os.geteuid() != 0 or uid == 0:
         yield
         return
@@ -244,7 +252,7 @@ def as_user(uid: int) -> Iterator[None]:
 
 @contextmanager
 def lower_layer(folder: Path) -> Iterator[None]:
-    """As on overlayfs, where folders of a lower layer, which are all that stand there now, are not moved."""
+    """Acts like overlayfs: folders of a lower layer, which are all those that exist now, cannot be moved."""
     lower = {(os.lstat(folder).st_dev, os.lstat(path).st_ino) for path, _, _ in os.walk(folder)}
     rename = boundary.rename
 

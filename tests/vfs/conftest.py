@@ -1,4 +1,4 @@
-"""Trees of every kind, with calls that look like those of `os`."""
+"""Trees of every kind, with methods like the functions of `os`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ME = Credentials(1000, 1000)
 
 
 class Box:
-    """A tree with something mounted at /m, which is the directory that calls start from."""
+    """A tree with a mount at /m, which is the working directory of calls."""
 
     def __init__(self, root: Directory, creds: Credentials = ME) -> None:
         self.creds = creds
@@ -169,7 +169,7 @@ def host_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["ext4 or so", "tmpfs"])
 def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on a disk or in memory that everybody may enter, with the state folder in it."""
+    """A folder on a disk or in memory that every user may enter, with the state folder in it."""
     in_memory = request.param == "tmpfs" and os.access("/dev/shm", os.W_OK)
     top = Path(tempfile.mkdtemp(dir="/dev/shm" if in_memory else None))
     top.chmod(0o755)

@@ -1,7 +1,8 @@
-"""ACLs and extended attributes as the kernel stores them, and who may use a file: for tests that write host files.
+"""ACLs and extended attributes in the kernel's format, and which users may open a file: for tests that write host
+files.
 
-The binary form is that of linux/posix_acl_xattr.h. It is written here once more, so that the code is not compared with
-itself.
+The binary format is that of linux/posix_acl_xattr.h. It is written here a second time, so that the code is not compared
+with itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files a
 ACCESS, DEFAULT, CAPABILITY = "system.posix_acl_access", "system.posix_acl_default", "security.capability"
 #: cap_net_raw, permitted and effective, in the form of linux/capability.h.
 NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
-#: User 1001 is refused what the group may, and user 1003 may more than the group: the mode says neither.
+#: User 1001 is refused what the group may do, and user 1003 may do more than the group. The mode shows neither.
 SOME_REFUSED = "user::rw-,user:1001:---,user:1003:rw-,group::r--,mask::rw-,other::---"
 #: A default ACL.
 FOR_NEW = "user::rwx,user:1003:rwx,group::r-x,mask::rwx,other::---"
@@ -37,7 +38,7 @@ def acl(text: str) -> bytes:
 
 
 def of(path: Path) -> tuple[int, int, int, dict[str, bytes]]:
-    """Mode, owner, group and attributes of a file or folder; of a link nothing."""
+    """The mode, owner, group and attributes of a file or folder. A link has no attributes."""
     seen = path.lstat()
     if stat.S_ISLNK(seen.st_mode):
         return 0o777, seen.st_uid, seen.st_gid, {}
@@ -46,12 +47,12 @@ def of(path: Path) -> tuple[int, int, int, dict[str, bytes]]:
 
 
 def of_all(folder: Path) -> dict[str, tuple[int, int, int, dict[str, bytes]]]:
-    """The same of everything in a folder."""
+    """The values of `of` for everything in a folder, by path."""
     return {str(path.relative_to(folder)): of(path) for path in sorted(folder.rglob("*"))}
 
 
 def set_default(folder: Path, text: str | None) -> None:
-    """Gives a folder a default ACL, or none."""
+    """Sets a folder's default ACL, or removes it."""
     with contextlib.suppress(OSError):
         os.removexattr(folder, DEFAULT)
     if text is not None:
@@ -59,7 +60,7 @@ def set_default(folder: Path, text: str | None) -> None:
 
 
 def may(path: Path, uid: int, *groups: int, flags: int = os.O_RDONLY) -> bool:
-    """Whether a user in these groups may open a file: a process of that user tries it."""
+    """Whether a process of a user in these groups can open a file."""
     pid = os.fork()
     if pid == 0:
         code = 2
@@ -79,7 +80,7 @@ def may(path: Path, uid: int, *groups: int, flags: int = os.O_RDONLY) -> bool:
 
 
 def why_not(folder: Path) -> str:
-    """Why ACLs and attributes cannot be tried in a folder; empty when they can."""
+    """Why ACLs and attributes cannot be tested in a folder; empty when they can."""
     probe = folder / "probe"
     probe.touch()
     try:

@@ -1,4 +1,4 @@
-"""Ways out of a mount, each by its name."""
+"""Ways out of a mount, one in each test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mounted(request, new_box, host_folder):
 
 @pytest.fixture(params=["openat2", "walk"], autouse=True)
 def way_of_opening(request, monkeypatch):
-    """Everything here with openat2, and as on a host that refuses it."""
+    """Runs each test with openat2, and as on a host that refuses it."""
     if request.param == "walk":
         monkeypatch.setattr(boundary, "_SYS_OPENAT2", 9999)
 
@@ -96,7 +96,7 @@ def test_device_does_not_exist(new_box, host_folder, fails):
 
 
 def _kernel_mounts() -> list[str]:
-    """Where the kernel's own filesystems are mounted on this host, one place of each kind."""
+    """The places of the kernel's own file systems on this host, one of each kind."""
     rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     kinds = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "tracefs")
     return [*{row[2]: row[1] for row in rows if row[2] in kinds}.values(), "/proc/self", "/dev"]
@@ -175,7 +175,7 @@ def test_links_that_lead_out_are_not_made_on_the_host(new_box, host_folder, fail
         box.symlink(b"sub/inner", b"good")
         (host_folder / "sub" / "up").symlink_to("../file")
         with fails(errno.EPERM):
-            box.rename(b"sub/up", b"up")  # there it would lead out
+            box.rename(b"sub/up", b"up")  # from there the link would lead out
         box.rename(b"sub/up", b"sub/other")
     assert not (host_folder / "evil").is_symlink()
 
@@ -249,7 +249,7 @@ def secrets(host_folder, tmp_path):
 
 
 def test_a_folder_swapped_for_a_link_again_and_again_never_leads_out(host_folder, new_box, secrets):
-    """The race that openat2 is there for: another process swaps `sub` and a link to outside."""
+    """openat2 exists for this race: another process swaps `sub` and a link to a folder outside."""
     command = [sys.executable, "-c", SWAPPER, str(host_folder), str(os.getpid())]
     seen: set[bytes] = set()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
@@ -272,7 +272,7 @@ def test_a_folder_swapped_for_a_link_again_and_again_never_leads_out(host_folder
 
 @pytest.mark.parametrize("kind", HOST_KINDS)
 def test_a_folder_swapped_for_a_link_at_the_worst_moment(host_folder, new_box, secrets, monkeypatch, fails, kind):
-    """The swap happens after `sub` was seen to be a folder, before anything in it is opened."""
+    """The swap happens after `sub` was found to be a folder, and before anything in it is opened."""
     opens = boundary.HostRoot.open_path
     swapped = []
 

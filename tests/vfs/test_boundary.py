@@ -1,4 +1,4 @@
-"""The host's side of a mount: what HostRoot opens, by openat2(2) or by the walk in its place, and what it closes."""
+"""The host's side of a mount: HostRoot opens paths by openat2(2) or by walking instead, and closes its descriptors."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_mount_points_are_read_with_their_escapes(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("left", range(4))
 def test_a_lack_of_descriptors_is_the_system_s(root: HostRoot, left: int) -> None:
-    """Whatever call meets it, the guest sees ENFILE, and what was opened before is closed."""
+    """In every call the guest gets ENFILE, and descriptors opened before are closed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -127,7 +127,8 @@ def test_a_folder_that_cannot_be_a_root_leaves_nothing_open(host_folder: Path, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(boundary, "_mount_id", interrupt)
-    with pytest.raises(KeyboardInterrupt) as caught:  # whose traceback keeps the root, so that only `close` can help
+    # its traceback refers to the root, so only `close` can close the descriptor
+    with pytest.raises(KeyboardInterrupt) as caught:
         HostRoot(host_folder)
     assert open_descriptors() == before
     assert caught.tb
@@ -179,13 +180,13 @@ def test_so_many_entries_are_listed(
     if fits:
         found = finished(_counted(root.listing(b"sub"), turns))
         assert [name for name, _, _ in found] == [b"%03d" % number for number in range(count)]
-        assert len(turns) == 4  # each portion of 128, read and then merged
+        assert len(turns) == 4  # portions of 128, each read and then merged
     else:
         assert errno_of(lambda: root.list_directory(b"sub")) == errno.ENOMEM
 
 
 def _counted(work: Generator[None, None, T], turns: list[None]) -> Generator[None, None, T]:
-    """The same work, with an item for each turn."""
+    """Does the same work, and appends an item to `turns` for each turn."""
     while True:
         try:
             next(work)

@@ -1,4 +1,4 @@
-"""Each call on names of each kind, on a real filesystem and on ours: the same answers, errors and results."""
+"""Each call on names of each kind, on a real file system and in a box: the same results and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.vfs.test_like_linux import Ours, Real, _remove, outcome
 
 USER = 1000
 _CREATE = os.O_WRONLY | os.O_CREAT
-#: What stands in the folder that the calls start from. What root has made there stays root's.
+#: The contents of the working directory of the calls. Files that root makes there stay root's.
 TREE = [
     ("open", b"f", _CREATE, 0o644, b"12345"), ("open", b"g", _CREATE, 0o640, b"g"), ("open", b"dark", _CREATE, 0, b""),
     ("mkdir", b"d", 0o755), ("mkdir", b"e", 0o755), ("mkdir", b"full", 0o755), ("mkdir", b"full/sub", 0o755),
@@ -62,7 +62,7 @@ class FurtherReal(Real):
 
 
 class FurtherOurs(Ours):
-    """The same calls on a `Box`."""
+    """The same calls in a box."""
 
     def access(self, path: bytes, mask: int) -> None:
         try:
@@ -94,13 +94,13 @@ def on_one_name(name: bytes) -> Iterator[tuple[object, ...]]:
 
 
 def on_two_names(old: bytes, new: bytes) -> Iterator[tuple[object, ...]]:
-    if old != b"sticky/d":  # EPERM by fs.protected_hardlinks, before anything else is looked at
+    if old != b"sticky/d":  # EPERM by fs.protected_hardlinks, which the kernel checks first
         yield "link", old, new
     yield from (("rename", old, new, flags) for flags in range(4))
 
 
 class Sides:
-    """A folder of the host and one of a box, made anew after each call that has changed something."""
+    """A folder of the host and one of a box, made again after each call that has changed something."""
 
     def __init__(self, box, top: Path, uid: int) -> None:
         self.box, self.top, self.uid, self.number, self.real = box, top, uid, 0, None
@@ -129,7 +129,7 @@ class Sides:
             assert self.both(uid, step) == ("same", False), step
 
     def both(self, uid: int, step: tuple[object, ...]) -> tuple[object, bool]:
-        """Whether both sides answer the same, and whether that was an error."""
+        """Makes a call on both sides. Returns "same" or both results, and whether the box's was an error."""
         self.box.creds = Credentials(uid, uid)
         before = os.geteuid()
         if before != uid:

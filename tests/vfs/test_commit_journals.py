@@ -1,4 +1,4 @@
-"""Journals of commits: where they may lie, what is believed of what lies beside them, and who goes on when."""
+"""Journals of commits: where they may be, which data beside them is trusted, and which process continues them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from commitscenes import Guest, as_user, each_call, failing_at, failing_from, ki
 
 @pytest.fixture
 def tmp_path():
-    """In memory, where that can be: a commit waits for the disk."""
+    """A folder in memory, if possible: a commit waits for the disk."""
     top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     yield top
     shutil.rmtree(top)
@@ -63,14 +63,14 @@ def overlay(folder, state):
 
 
 def renames(overlay) -> Guest:
-    """c has what was in a; x is new; b goes."""
+    """Afterwards c has the contents of a, x is new, and b does not exist."""
     guest = Guest(overlay)
     assert guest("rename", "a", "c") == guest("write", "x") == guest("unlink", "b") == 0
     return guest
 
 
 def cut_off(overlay, call=boundary.rename, number=2) -> str:
-    """A commit that is killed ahead of its call of that number; its id."""
+    """Kills a commit before its call of that number. Returns the commit's id."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -159,7 +159,7 @@ def test_no_home_and_a_relative_state_folder(overlay, monkeypatch, tmp_path):
 
 
 def test_a_journal_that_lies_in_the_folder_is_none(overlay, folder, state):
-    """As a submission may bring one, with a folder of a commit beside it."""
+    """A submission may contain one, with a commit's folder beside it."""
     renames(overlay)
     ident = cut_off(overlay)
     forged = state / f"{ident}.json"
@@ -221,9 +221,9 @@ def test_going_on_stops_where_the_host_has_changed_since(overlay, folder, number
 
 @pytest.mark.parametrize("slot", ["new", "old"])
 def test_what_is_forged_in_the_commits_own_folder_is_not_believed(overlay, folder, slot):
-    """In place, so that the inode is the same: as a box with that folder mounted rw could do."""
+    """The file is changed in place, so that the inode is the same. A box with that folder mounted rw could do that."""
     renames(overlay)
-    ident = cut_off(overlay, number=3)  # x is put, c is replaced
+    ident = cut_off(overlay, number=3)  # x is written, c is replaced
     own = folder / f".proxybox-commit-{ident}"
     kept = [path for path in own.iterdir() if path.read_text() == "c"]
     assert len(kept) == 1
@@ -287,7 +287,7 @@ def test_another_folder_in_the_place_of_the_target(overlay, folder, tmp_path):
 
 
 def test_a_device_with_another_number(overlay, folder, state):
-    """As some filesystems get one at each start of the machine."""
+    """Some file systems get another device number at each start of the machine."""
     renames(overlay)
     ident = cut_off(overlay)
     path = state / f"{ident}.json"
@@ -365,7 +365,7 @@ def test_another_users_commit_excludes_this_one(overlay, folder):
 
 
 def test_a_chain_of_renames_goes_from_its_end(overlay, folder, monkeypatch):
-    """c first, then b, then a: no content is replaced before it is in its new place."""
+    """First c, then b, then a: no content is replaced before it is in its new place."""
     guest = Guest(overlay)
     assert guest("rename", "b", "c") == guest("rename", "a", "b") == 0
     seen = []
@@ -447,7 +447,9 @@ ENDS = {"an error": failing_at, "errors from then on": failing_from, "an interru
 
 @pytest.mark.parametrize("end", ENDS)
 def test_two_folders_are_both_old_or_both_new_after_every_end(state, tmp_path, end):
-    """At each call; where one of both cannot be undone any more, the other is to be resumed."""
+    """The commit is interrupted at each call. If one of the folders can no longer be undone, the other is to be
+    resumed.
+    """
     for number in range(1, 200):
         one, other = tmp_path / f"{number}" / "one", tmp_path / f"{number}" / "other"
         for folder in (one, other):
@@ -509,7 +511,7 @@ def test_the_second_of_two_folders_cannot_be_noted_as_done_nor_the_first_be_take
 
 
 def end_at(how, number, work):
-    """What was raised, and whether it had ended before."""
+    """Interrupts the work at a call. Returns the exception, and whether the work had ended before that call."""
     if how is None:
         return None, not killed_at(number, work)
     with each_call(how(number)) as count:
@@ -529,14 +531,14 @@ def test_an_interrupt_undoes_a_commit(overlay, folder):
         if on_host(folder) != before:
             break
         assert commits.unfinished() == []
-    (found,) = commits.unfinished()  # now it was done, and only to be cleared up
+    (found,) = commits.unfinished()  # the commit was done, and only the cleaning up remains
     assert not found.can_undo
     commits.resume(found.id)
     assert on_host(folder).keys() == {"c", "x"}
 
 
 def test_changes_that_were_not_kept_are_not_committed_by_halves(overlay, folder, monkeypatch):
-    """What is moved is one deletion and one addition; the addition may be among those that are not kept."""
+    """A move is one deletion and one addition, and the addition may be among the changes that were not stored."""
     guest = Guest(overlay)
     assert guest("mkdir", "z") == guest("rename", "a", "z/a") == guest("rename", "b", "z/b") == 0
     monkeypatch.setattr(collecting, "MAX_CHANGES", 3)

@@ -1,4 +1,6 @@
-"""What a commit cannot keep of a file: what is refused, what goes, and what a review shows of it."""
+"""Properties of a file that a commit cannot preserve: which changes are refused, which are made, and what a review
+shows.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def test_what_cannot_be_carried_is_refused_and_named(disk, folder):
             commit_overlay(overlay)
         assert rights.of_all(folder) == before
         assert Guest(overlay)("unlink", "f") == 0
-        commit_overlay(overlay)  # what goes loses nothing that is needed
+        commit_overlay(overlay)  # a removed file needs no attributes
     assert not (folder / "f").exists()
 
 
@@ -70,7 +72,7 @@ def test_root_carries_every_attribute(folder, overlay):
     assert rights.of(folder / "f") == before
 
 
-@pytest.mark.parametrize("disk", ["tmpfs"], indirect=True)  # which stores attributes of this size
+@pytest.mark.parametrize("disk", ["tmpfs"], indirect=True)  # it stores attributes of this size
 def test_attributes_that_are_too_large_to_be_kept_are_refused(folder, overlay):
     os.setxattr(folder / "f", "user.large", bytes(attributes.MAX_BYTES + 1))
     assert Guest(overlay)("write", "f") == 0
@@ -83,7 +85,7 @@ def test_attributes_that_are_too_large_to_be_kept_are_refused(folder, overlay):
     ("mode", "has_acl", "is_written"), [(0o644, False, True), (0o640, False, False), (0o644, True, False)]
 )
 def test_a_group_that_cannot_be_given_is_refused_where_it_matters(disk, folder, mode, has_acl, is_written):
-    """The committer's own group would get what the file's group may do."""
+    """The committer's own group would get the rights of the file's group."""
     given_to_a_user(disk)
     plain = folder / "plain"
     os.chown(plain, 1000, 2000)
@@ -123,7 +125,7 @@ def test_a_user_keeps_the_group_of_what_is_replaced(disk, folder):
 
 @as_root
 def test_root_leaves_a_moved_file_to_its_owner(folder, overlay):
-    """Its new folder's owner could read it otherwise."""
+    """The owner of its new folder could read the file otherwise."""
     os.chown(folder / "plain", 1004, 2000)
     (folder / "plain").chmod(0o600)
     os.chown(folder / "plain.d", 1000, 1000)
@@ -159,7 +161,7 @@ def test_capabilities_go_as_when_anybody_writes(folder, overlay):
 @pytest.mark.parametrize("flag", [0x10, 0x20], ids=["immutable", "append-only"])
 @pytest.mark.parametrize("change", ["write", "unlink"])
 def test_a_file_that_chattr_protects_is_not_replaced(folder, overlay, flag, change):
-    """FS_IOC_SETFLAGS, as chattr(1) does it."""
+    """The flags are those of chattr(1), set by FS_IOC_SETFLAGS."""
     before = rights.of_all(folder)
     assert Guest(overlay)(change, "plain") == Guest(overlay)("write", "new") == 0
     changes = changes_of(overlay)

@@ -1,4 +1,4 @@
-"""Where a commit keeps what it stages and takes away: on filesystems of all kinds, and beside users of all kinds."""
+"""The folders for new and removed files of a commit: on file systems of all kinds, and with users of all kinds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IS_ROOT = os.geteuid() == 0
 
 @pytest.fixture
 def tmp_path():
-    """In memory, where that can be: a commit waits for the disk."""
+    """A folder in memory, if possible: a commit waits for the disk."""
     top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     yield top
     shutil.rmtree(top)
@@ -36,7 +36,7 @@ def tmp_path():
 
 @pytest.fixture(params=[0, 1000] if IS_ROOT else [os.geteuid()])
 def folder(tmp_path, monkeypatch, request):
-    """A folder of that user's, who commits to it."""
+    """A folder of a user who commits to it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     if IS_ROOT:
         os.chown(tmp_path, request.param, request.param)
@@ -54,7 +54,9 @@ def folder(tmp_path, monkeypatch, request):
 
 @pytest.mark.parametrize("go_on", ["the next commit", "undo"])
 def test_a_private_folder_under_the_name_of_one_that_was_never_written_down_is_not_emptied(folder, go_on, monkeypatch):
-    """A kill as soon as the commit's own folder is there, and a later one: its name is then another's."""
+    """A commit is killed as soon as its own folder exists. Before the next commit the folder's name belongs to a user's
+    folder.
+    """
     for calls in range(1, 12):
         with overlay_over(folder) as overlay:
             Guest(overlay)("write", "new")
@@ -107,7 +109,7 @@ def test_a_folder_that_takes_the_place_while_the_commits_own_is_made_is_not_empt
 
 @pytest.fixture
 def no_modes(monkeypatch):
-    """As on vfat: all that is made has the mode of the mount, and what chmod is told is forgotten."""
+    """Acts like vfat: new files have the mode of the mount, and chmod has no effect."""
     mkdir, create = os.mkdir, boundary.create_file
 
     def made(path, mode=0o777, *, dir_fd=None):
@@ -230,7 +232,7 @@ def test_folders_of_a_lower_layer_of_a_real_overlayfs(tmp_path, lower_is_elsewhe
 
 @pytest.fixture
 def closed(folder):
-    """Only its folder a can be written to, for those whom that binds, and b."""
+    """Makes the folder read-only for users to whom permissions apply. Its folders a and b stay writable."""
     folder.chmod(0o555)
     yield folder
     for each in (folder, folder / "a", folder / "b"):

@@ -1,4 +1,4 @@
-"""Who may use a file before a commit may do so afterwards, and nobody else: ACLs, attributes, owners and groups."""
+"""After a commit exactly the users who could use a file before can do so: ACLs, attributes, owners and groups."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WAYS = {
 @as_root
 @pytest.mark.parametrize("way", WAYS)
 def test_who_was_refused_still_is(folder, overlay, way):
-    """Where the ACL was lost, user 1001 could read, and everybody of the group could write."""
+    """Without the ACL user 1001 could read the file, and the whole group could write it."""
     os.chown(folder / "f", 1000, 2000)
     os.chown(folder / "d" / "f", 1000, 2000)
     before = rights.of(folder / "f")
@@ -108,7 +108,7 @@ MODES = [0o666, 0o600, 0o777, 0o644, 0o060]
 
 @pytest.mark.parametrize("default", DEFAULTS)
 def test_new_files_are_what_open_makes(folder, overlay, default):
-    """Compared with what open(2) and mkdir(2) make beside them, which pay no regard to umask where there is an ACL."""
+    """Compared with files of open(2) and mkdir(2) beside them. Where there is a default ACL, these ignore the umask."""
     top, guest, made = folder / "d", Guest(overlay), []
     rights.set_default(top, DEFAULTS[default])
     for umask in (0o022, 0o077):
@@ -132,7 +132,7 @@ def test_new_files_are_what_open_makes(folder, overlay, default):
 
 
 def test_what_is_staged_inherits_nothing_of_the_folder_around_it(folder, overlay):
-    """A file from before the default ACL came has none; one is not given to it because it is written again."""
+    """A file that is older than the default ACL has no ACL, and must not get one when it is written again."""
     os.setxattr(folder, DEFAULT, acl(FOR_NEW))
     before = rights.of(folder / "plain")
     assert ACCESS not in before[3]
@@ -181,7 +181,7 @@ def test_what_the_host_changes_after_the_review_is_refused(folder, overlay, what
 
 
 def test_a_mode_that_the_host_changes_is_refused_for_what_was_moved_too(folder, overlay):
-    """The copy in the new place would be as open as the file was before."""
+    """In the new place the copy would have the old, wider mode."""
     assert Guest(overlay)("rename", "plain", "other") == 0
     changes = changes_of(overlay)
     (folder / "plain").chmod(0o600)
@@ -221,7 +221,7 @@ def test_an_acl_that_is_set_just_before_the_rename_is_what_stays(folder, overlay
 @pytest.mark.parametrize("uid", [0, 1000] if IS_ROOT else [os.geteuid()])
 @pytest.mark.parametrize("what", ["commit", "undo"])
 def test_an_acl_that_is_set_at_any_call_is_never_lost(disk, folder, uid, what):
-    """Whether the commit is then refused or done: who was refused by the host at that moment is refused afterwards."""
+    """A user whom the host's ACL refuses is refused afterwards, whether the commit is refused or done."""
     for path in (disk, folder, *folder.rglob("*")):
         if IS_ROOT:
             os.chown(path, uid, uid)
@@ -261,7 +261,7 @@ def test_an_acl_that_is_set_at_any_call_is_never_lost(disk, folder, uid, what):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_at_no_moment_is_more_permitted(folder, overlay, way):
-    """Ahead of each call that changes the host: what stands under the new name has its rights already."""
+    """Before each call that changes the host the file under the new name already has the right permissions."""
     expected = rights.of(folder / "f")
     WAYS[way][0](Guest(overlay))
     name, seen = WAYS[way][1], []
@@ -303,7 +303,7 @@ def test_a_kill_at_every_call_loses_no_rights(disk, folder, uid, way):
 
 
 def _copy(folder: Path, to: Path) -> None:
-    """With everything that matters here; copytree copies ACLs only where Python knows of them."""
+    """Copies a folder with its attributes. Python's copytree copies ACLs only if Python knows them."""
     shutil.copytree(folder, to)
     for path in (folder, *folder.rglob("*")):
         for name in os.listxattr(path):
@@ -321,7 +321,9 @@ ON_A_BOMB = {
 
 @pytest.fixture
 def bombs():
-    """A folder with two files that have more attributes than the kernel lists (E2BIG); most filesystems allow fewer."""
+    """A folder with two files that have more attributes than the kernel lists (E2BIG). Most file systems allow
+    fewer.
+    """
     with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
         folder = Path(made)
         (folder / "d").mkdir()
@@ -339,7 +341,7 @@ def bombs():
 
 @pytest.mark.parametrize("way", ON_A_BOMB)
 def test_attributes_without_number_are_refused_and_harm_nothing_else(bombs, way):
-    """The box itself got E2BIG from open(2) and its like, which no program expects."""
+    """Calls of the box such as open(2) once failed with E2BIG, which no program expects."""
     with overlay_over(bombs) as overlay:
         assert ON_A_BOMB[way](Guest(overlay)) == 0
         with pytest.raises(CommitRefused, match="more names than the kernel lists"):
@@ -352,7 +354,7 @@ def test_attributes_without_number_are_refused_and_harm_nothing_else(bombs, way)
 
 
 def test_large_attributes_are_not_read_without_end(bombs, monkeypatch):
-    """Sixteen thousand names of large values would be a gigabyte for each look at a file."""
+    """Sixteen thousand names of large values would be a gigabyte for each read of a file's attributes."""
     path = bombs / "many"
     path.write_text("old")
     for number in range(100):
@@ -376,7 +378,7 @@ def test_an_undo_brings_back_all_rights(folder, overlay):
 
 
 def test_an_undo_is_refused_where_rights_were_changed_since(folder, overlay):
-    """What was tightened since would be replaced by what was open."""
+    """Undoing would replace the restricted permissions by the former, wider ones."""
     assert Guest(overlay)("write", "f") == 0
     done = commit_and_keep([Target(overlay.host.host, changes_of(overlay), overlay.host.hides)])
     os.setxattr(folder / "f", ACCESS, acl(TIGHTENED))
@@ -385,7 +387,7 @@ def test_an_undo_is_refused_where_rights_were_changed_since(folder, overlay):
     commits.prune(0)
 
 
-@pytest.mark.parametrize("disk", ["tmpfs"], indirect=True)  # which gives no inode to another file at once
+@pytest.mark.parametrize("disk", ["tmpfs"], indirect=True)  # tmpfs does not reuse an inode number at once
 def test_folders_that_are_taken_apart_come_back_with_their_rights(folder):
     before = rights.of_all(folder)
     with overlay_over(folder) as overlay, lower_layer(folder):

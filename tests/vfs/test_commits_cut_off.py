@@ -1,7 +1,7 @@
 """Commits of random changes to random trees, with an error and a kill at every call that changes the host.
 
-Whatever ends a commit, it is finished or undone, by itself or from its journal: the folder is what the box saw, or what
-it was before, to the byte and the mode; and in between every byte is somewhere in it.
+An interrupted commit is finished or undone, by itself or from its journal. Then the folder has exactly the contents and
+modes that the box saw, or its former ones. In between all data is somewhere in the folder.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ STEPS = some.lists(
     min_size=1,
     max_size=8,
 )
-#: Orders that matter: into a new folder, over one, round in a circle, a folder that is closed, a file for a folder.
+#: Cases in which the order matters: into a new folder, over a folder, in a circle, a closed folder, a file for a
+#: folder.
 EXAMPLES = [
     ([("file", "a"), ("file", "b")], [("mkdir", "c"), ("rename", "a", "c/a"), ("chmod", "c", 0o555)]),
     ([("file", "a/a"), ("file", "b/b")], [("rename", "a", "b", RENAME_EXCHANGE)]),
@@ -88,7 +89,7 @@ def examples(test):  # type: ignore[no-untyped-def]
 
 
 class Scene:
-    """A folder of the host's, and a box that has changed it."""
+    """A folder of the host, and a box that has changed it."""
 
     def __init__(self, folder: Path, tree: list[tuple[str, str]], steps: list[tuple[object, ...]]) -> None:
         self.folder = folder
@@ -109,7 +110,9 @@ class Scene:
         return on_host(self.folder)
 
     def nothing_is_lost(self, *, gaps: bool = False) -> None:
-        """Every byte of the folder is in it, in its old place or in its new one where that was free."""
+        """Asserts that all contents are still in the folder, in their old places, or in their new ones where these were
+        free.
+        """
         now = self.now()
         shown = {path: value for path, value in now.items() if ".proxybox-commit-" not in path}
         if contents(self.after) <= contents(shown) and shown.keys() == self.after.keys():
@@ -121,7 +124,7 @@ class Scene:
                 assert places(shown, content) & (new | places(self.before, content)), content
 
     def _is_free(self, path: str) -> bool:
-        """Whether nothing stood at that path, nor at any above it that is new."""
+        """Whether neither that path nor a replaced folder above it existed."""
         parts = path.split("/")
         above = {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
         replaced = {change.name for change in self.changes if (change.kind, change.type) != ("modified", "dir")}
@@ -138,9 +141,9 @@ def places(state: State, content: bytes) -> set[str]:
 
 @contextmanager
 def folders(uid: int) -> Iterator[Path]:
-    """A folder for many scenes, and the state folder beside it, of that user's own."""
+    """A folder for many scenes, and the state folder beside it, owned by that user."""
     with as_user(uid), pytest.MonkeyPatch.context() as patch:
-        # In memory, where that can be: a commit waits for the disk, and these are hundreds.
+        # In memory, if possible: a commit waits for the disk, and there are hundreds.
         top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         patch.setenv("XDG_STATE_HOME", str(top / "state"))
         try:
@@ -173,7 +176,7 @@ USERS = [0, 1000] if os.geteuid() == 0 else [os.geteuid()]
 
 
 def without_flags(patch: pytest.MonkeyPatch, refused: int) -> None:
-    """A filesystem that does not know some flags of renameat2(2)."""
+    """Acts like a file system that does not know some flags of renameat2(2)."""
     rename = boundary.rename
 
     def plain(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
@@ -208,7 +211,7 @@ def test_an_error_at_every_call_undoes_the_commit(uid, tree, steps):
                         failed = True
                 if (
                     not failed and count[0] >= number
-                ):  # in the cleaning up after it was done: the next commit sees to it
+                ):  # while the finished commit cleaned up: the next commit completes that
                     for journal in recovering.journals():
                         recovering.resume(journal.id)
                 assert made.now() == (made.before if failed else made.after)
@@ -252,7 +255,7 @@ def test_a_kill_at_every_call_loses_nothing(uid, refused, tree, steps):
 
 
 def settle(made: Scene, number: int) -> None:
-    """Finish what was cut off, or undo it; every other time with a kill of that, too."""
+    """Finishes or undoes an interrupted commit. Every second time, that is killed first, too."""
     for journal in recovering.journals():
         finishes = journal.phase == "done" or (journal.phase == "applying" and number % 2 == 1)
         go_on = partial(recovering.resume if finishes else recovering.undo, journal.id)
@@ -265,7 +268,7 @@ def settle(made: Scene, number: int) -> None:
     assert made.now() in (made.before, made.after)
 
 
-#: A tree of folders that goes, that is moved, and for which a file and another folder with the same names come.
+#: A tree of folders that is removed or moved, and replaced by a file and by a folder with the same names.
 LOWER = [("file", "a/b/x"), ("file", "a/y"), ("link", "a/l"), ("closed", "a/b/c"), ("file", "b/b"), ("file", "c/x/y")]
 LOWER_STEPS = [
     [("rename", "a", "d")],

@@ -1,4 +1,4 @@
-"""What the host has changed since the box was shown it, or during the commit: no commit takes it away."""
+"""A commit never removes a change of the host that was made after the box had read the file, or during the commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from commitscenes import Guest, on_host, overlay_over
 
 @pytest.fixture
 def tmp_path():
-    """In memory, where that can be: a commit waits for the disk."""
+    """A folder in memory, if possible: a commit waits for the disk."""
     top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     yield top
     shutil.rmtree(top)
@@ -133,7 +133,7 @@ def test_what_has_come_to_a_folder_after_the_box_removed_it(overlay, folder, gon
     guest = Guest(overlay)
     assert [guest(*step) for step in GONE[gone]] == [0] * len(GONE[gone])
     if gone == "emptied into a folder of its own" and come == "a new file deep in it":
-        return  # `in` was moved, not removed: what comes there moves with it
+        return  # `in` was moved, not removed: new files in it move with it
     COME[come](folder)
     stops(overlay, folder)
 
@@ -156,7 +156,7 @@ def test_what_comes_to_a_folder_that_was_moved_unread_moves_with_it(overlay, fol
     assert {"e" + name[1:]: seen for name, seen in before.items()} == {n: s for n, s in after.items() if n != "keep"}
 
 
-@pytest.mark.parametrize("moved", ["a", "z"])  # one is collected ahead of the old place, if nobody sees to the order
+@pytest.mark.parametrize("moved", ["a", "z"])  # without the right order, one would be collected before the old place
 @pytest.mark.parametrize("change", [*CHANGES, *COME])
 def test_a_folder_moved_unread_that_changes_while_the_changes_are_collected(
     overlay, folder, change, moved, monkeypatch
@@ -200,7 +200,7 @@ def test_a_copy_of_the_box_knows_what_the_box_was_shown(overlay, folder):
         (folder / "d" / "in" / "deep").write_text("the host's word")
         stops(copy, folder)
         (folder / "d" / "in" / "deep").write_text("in/deep")
-        stops(copy, folder)  # it is another file all the same
+        stops(copy, folder)  # it is a different file all the same
         assert [change.name for change in changes_of(copy)] == [change.name for change in changes_of(overlay)]
         assert "d/in/deep" in [change.name for change in changes_of(copy)]
 
@@ -228,7 +228,7 @@ TAKEN = {
 @pytest.mark.parametrize("change", [*CHANGES, *COME])
 def test_what_changes_between_the_plan_and_the_first_step(overlay, folder, taken, when, change, monkeypatch):
     if taken.startswith("its files") and change in COME:
-        return  # what comes beside them stays there
+        return  # new files beside them stay there
     guest = Guest(overlay)
     steps = [("write", "a"), *TAKEN[taken], ("write", "z")]
     assert [guest(*step) for step in steps] == [0] * len(steps)

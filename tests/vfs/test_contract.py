@@ -1,4 +1,4 @@
-"""What every writable kind of filesystem does alike."""
+"""The behaviour that all writable kinds of file systems have in common."""
 
 from __future__ import annotations
 

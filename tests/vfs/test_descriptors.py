@@ -1,4 +1,4 @@
-"""Descriptor numbers and what they share."""
+"""Descriptor numbers, and the descriptions that they share."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_numbers_as_the_kernel_gives_them(steps):
     table, mine = DescriptorTable(10), set()
     for name, fd, other in steps:
         free = min(set(range(11)) - mine)
-        with contextlib.suppress(OSError):  # EBADF, EMFILE: then nothing may have changed
+        with contextlib.suppress(OSError):  # EBADF or EMFILE: then nothing may have changed
             if name == "open":
                 assert table.install(new_file()) == free
                 mine.add(free)

@@ -1,4 +1,4 @@
-"""One descriptor of the host for each file and access mode of a box; opening is the host's all the same."""
+"""A box has one descriptor of the host for each file and access mode. But the host checks permissions at every open."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ def held() -> int:
 
 @contextlib.contextmanager
 def as_user() -> Iterator[None]:
-    """As somebody whom permissions bind."""
+    """Runs the block as a user to whom permissions apply."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(1000)
@@ -51,7 +51,9 @@ def side(make_side: MakeSide, folder: Path) -> Any:
 
 
 def test_one_descriptor_however_often_it_is_opened(side: Any) -> None:
-    """Under any name, in any mount, through /proc: `open(...).read()` in a loop takes one, late as PyPy closes."""
+    """By any name, in any mount, through /proc: `open(...).read()` in a loop uses one descriptor, though PyPy closes
+    late.
+    """
     before = held()
     fds = [side.open(f"/{mode}/{name}".encode()) for mode in ("ro", "rw", "overlay") for name in ("file", "again")]
     fds += [side.open(b"/proc/self/fd/%d" % fds[0]) for _ in range(50)]
@@ -59,7 +61,7 @@ def test_one_descriptor_however_often_it_is_opened(side: Any) -> None:
     assert side.world.allotment.held == 1
     writing = [side.open(b"/rw/file", os.O_RDWR) for _ in range(10)]
     assert (held(), side.world.allotment.held) == (before + 2, 2)
-    assert {side.read(fd, 3) for fd in fds} == {b"con"}  # each at an offset of its own
+    assert {side.read(fd, 3) for fd in fds} == {b"con"}  # each has its own offset
     assert side.read(writing[0], 100) == b"contents"
     for fd in fds[1:]:
         side.call("close", fd)
@@ -92,11 +94,11 @@ def test_emptying_happens_each_time(side: Any, folder: Path) -> None:
 
 
 def test_the_hosts_permissions_hold_each_time(side: Any, folder: Path) -> None:
-    """What is held open already is no way around them."""
+    """A descriptor that is open already gives no access without permission."""
     fd = side.open(b"/rw/other", os.O_RDWR)
     assert side.read(fd, 100) == b"other"
     with as_user():
-        if (folder / "other").stat().st_uid == os.geteuid():  # else it is root's
+        if (folder / "other").stat().st_uid == os.geteuid():  # otherwise the file is root's
             (folder / "other").chmod(0)
         assert side.call("open", b"/rw/other", os.O_RDWR, 0) == -errno.EACCES
         assert side.call("open", b"/proc/self/fd/%d" % fd, os.O_RDWR, 0) == -errno.EACCES
@@ -133,7 +135,7 @@ def test_a_failing_open_holds_nothing(side: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_copied_box_that_appends_moves_no_offset_of_the_others(side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other box's append comes between an append and the question where it ended."""
+    """The other box appends between this box's append and the lookup of its new offset."""
     fd = side.open(b"/rw/file", os.O_RDWR | os.O_APPEND)
     copy = side.copy()
     pwritev = os.pwritev

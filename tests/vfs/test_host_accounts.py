@@ -1,4 +1,4 @@
-"""What a box is charged for on a writable host folder: what it would be for the same in memory, and never less."""
+"""A box is charged for files in a writable host folder as for the same files in memory, and never less than nothing."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ PAGE = 4096
 
 
 class Account:
-    """One side, what it has used since it began, and its calls in the folder where files are charged."""
+    """One side, its usage since the beginning, and its calls in the folder whose files are charged."""
 
     def __init__(self, side: Any, folder: bytes) -> None:
         self.side, self.folder = side, folder
@@ -41,7 +41,9 @@ class Account:
         return self.side.call(name, *arguments)
 
     def open(self, path: bytes, flags: int) -> int:
-        """Directories are closed again: on the host none is held open, and so a removed one is gone at once."""
+        """Opens a path. Directories are closed again: the host folder's are not kept open, so removed ones are freed at
+        once.
+        """
         fd: int = self.call("open", path, flags, 0o644)
         if fd >= 0:
             self.fds.append(fd)
@@ -50,7 +52,7 @@ class Account:
         return fd
 
     def mode(self, path: bytes = b"", fd: int = AT_FDCWD) -> int:
-        """The S_IFMT part, 0 where there is nothing."""
+        """The S_IFMT part of the mode; 0 if there is no file."""
         status = self.call("newfstatat", fd, path, 0x1000, AT_SYMLINK_NOFOLLOW | (0 if path else AT_EMPTY_PATH))
         return 0 if isinstance(status, int) else STAT.unpack(status)[3] & S_IFMT
 
@@ -89,7 +91,7 @@ OFFSETS = [0, 1, PAGE, PAGE * 7 + 5, 1 << 20, (1 << 31) + 3]
 
 
 def step(account: Account, dice: random.Random) -> Any:
-    """One call, the same for the same dice; its answer."""
+    """Makes one random call, the same for the same state of `dice`, and returns its result."""
     name, other = account.path(dice.choice(NAMES)), account.path(dice.choice(NAMES))
     fd = dice.choice(account.fds) if account.fds else 99
     size, offset = dice.choice(SIZES), dice.choice(OFFSETS)
@@ -130,7 +132,7 @@ def step(account: Account, dice: random.Random) -> Any:
 def test_whatever_is_done_costs_what_it_costs_in_memory(
     make_account: Callable[..., Account], tmp_path: Path, seed: int, disk: int
 ) -> None:
-    """The files in memory are the model: the same answers, and the same bytes and inodes after each call."""
+    """The files in memory are the model: after each call the result, the bytes and the inodes are the same."""
     host, memory = make_account(tmp_path, disk, 12), make_account(None, disk, 12)
     held = len(os.listdir("/proc/self/fd"))
     for number in range(300):
@@ -150,7 +152,7 @@ def test_whatever_is_done_costs_what_it_costs_in_memory(
 def test_lengths_are_given_back_as_they_were_charged(
     make_account: Callable[..., Account], tmp_path: Path, seed: int
 ) -> None:
-    """On filesystems that may have no holes."""
+    """As on file systems that may have no holes."""
     account = make_account(tmp_path, 1 << 22, 12)
     mount = account.side.world.tree.resolve(b"/there", account.side.world.cwd, account.side.world.credentials).mount
     mount.host.has_holes = False
@@ -169,7 +171,7 @@ def test_lengths_are_given_back_as_they_were_charged(
 def test_others_on_the_host_never_make_it_cost_less_than_nothing(
     make_account: Callable[..., Account], tmp_path: Path, seed: int
 ) -> None:
-    """The host makes, writes, links and removes in the same folder meanwhile."""
+    """Meanwhile the host makes, writes, links and removes files in the same folder."""
     account = make_account(tmp_path, files=12)
     dice = random.Random(seed)
     for number in range(300):
@@ -207,13 +209,13 @@ def account(make_account: Callable[..., Account], tmp_path: Path) -> Account:
 
 
 def test_hard_links_are_not_free(account: Account) -> None:
-    """319,013 names, 113 MiB on the disk, were counted as one file."""
+    """319,013 names, 113 MiB on the disk, were once counted as one file."""
     account.side.put(b"/there/file", b"x")
     answers = [account.call("link", b"/there/file", b"/there/%d" % number) for number in range(60)]
     assert answers == [0] * 49 + [-errno.ENOSPC] * 11
     assert account.used == (PAGE, 50)
     assert account.call("unlink", b"/there/file") == 0
-    assert account.call("rename", b"/there/0", b"/there/1") == 0  # two names of one file: nothing happens
+    assert account.call("rename", b"/there/0", b"/there/1") == 0  # both are names of one file: nothing happens
     assert account.used == (PAGE, 49)
     assert account.call("link", b"/there/1", b"/there/again") == 0
     account.remove_all()
@@ -221,7 +223,9 @@ def test_hard_links_are_not_free(account: Account) -> None:
 
 
 def test_a_file_that_is_open_twice_is_credited_at_its_last_close(account: Account) -> None:
-    """300 MiB on the disk at a limit of 4: each unlinked while it was open twice, and one of them closed."""
+    """Once 300 MiB were on the disk at a limit of 4: each file was removed while it was open twice, and one of both was
+    closed.
+    """
     file = b"/there/file"
     first = account.open(file, os.O_RDWR | os.O_CREAT)
     second = account.open(file, os.O_RDONLY)
@@ -272,7 +276,7 @@ def test_a_folder_that_is_renamed_over_is_credited(account: Account) -> None:
 
 
 def test_a_folder_in_memory_that_is_removed_while_it_is_open_is_credited_once(make_side: MakeSide) -> None:
-    """Twice before: so there was no limit of files in memory."""
+    """It was once credited twice: so files in memory had no limit."""
     side = make_side(limits={"files": 50})
     before = side.builder.quota.used_inodes
     for _ in range(100):
@@ -292,7 +296,7 @@ def test_long_symbolic_links_take_a_page(account: Account) -> None:
 
 
 def test_the_hosts_own_files_are_no_credit(account: Account, tmp_path: Path) -> None:
-    """Neither removed nor emptied, nor through further names."""
+    """Neither removing nor truncating them gives credit, nor do further names."""
     for name in ("a", "b", "c"):
         (tmp_path / name).write_bytes(bytes(10 * PAGE))
     assert account.call("truncate", b"/there/a", 0) == 0
@@ -313,7 +317,7 @@ def test_what_others_on_the_host_keep_stays_charged(account: Account, tmp_path: 
 def test_a_number_that_the_host_gives_again_is_another_file(account: Account, tmp_path: Path) -> None:
     account.side.put(b"/there/file", bytes(3 * PAGE))
     number = (tmp_path / "file").stat().st_ino
-    for _ in range(50):  # filesystems that never give a number twice have nothing to show here
+    for _ in range(50):  # file systems that never reuse a number prove nothing here
         (tmp_path / "file").unlink()
         account.side.put(b"/there/file", b"x")
         if (tmp_path / "file").stat().st_ino == number:
@@ -351,7 +355,7 @@ def test_a_sparse_file_costs_what_was_written(account: Account) -> None:
 
 
 def test_where_files_may_have_no_holes_lengths_are_charged(tmp_path: Path, new_box: Any, fails: Any) -> None:
-    """A truncate to 1 TB fills the disk of a filesystem that writes the zeros."""
+    """On a file system that writes the zeros, truncating to 1 TB fills the disk."""
     with new_box("rw", tmp_path, bytes=1 << 20) as box:
         file, quota = box.open(b"a", os.O_RDWR | os.O_CREAT), box.start.superblock.quota
         mount = file.node.mount
@@ -406,7 +410,7 @@ def test_appending_moves_the_offset_behind_what_was_appended(account: Account, t
 
 
 def test_pages_far_from_each_other_are_noted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest may write them in descending order: to insert each would take seconds, for 512 MiB."""
+    """A guest may write pages in descending order. Inserting each one would take seconds for 512 MiB."""
     inserted: list[int] = []
     monkeypatch.setattr(pageset, "insort", lambda starts, word: inserted.append(word))
     pages = PageSet()

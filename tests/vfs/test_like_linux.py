@@ -1,4 +1,4 @@
-"""The same calls on a real filesystem and on ours: the same answers, the same errors."""
+"""The same calls on a real file system and in a box: the same results, the same errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def steps(
 
 
 class Real:
-    """The calls of `Box` on the host."""
+    """The calls of `Box` made on the host."""
 
     def __init__(self, folder: str) -> None:
         self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
@@ -140,7 +140,7 @@ def _shown(mode: int, nlink: int, size: int) -> tuple[int, ...]:
 
 
 class Ours:
-    """The same calls on a `Box`."""
+    """The same calls made in a `Box`."""
 
     def __init__(self, box) -> None:
         self.box = box
@@ -246,6 +246,6 @@ def test_same_outcomes_in_an_overlay_over_a_host_folder(new_box, script):
 @SETTINGS
 @given(script=steps(PLAIN, PLAIN))
 def test_same_outcomes_on_a_writable_host_folder(new_box, script):
-    # Links with ".." are refused there, so the targets have none; and a folder is reached by its
-    # path from the mount, so that those above it must stay searchable.
+    # Links with ".." are refused there, so the targets have none. A folder is reached by its path from the mount, so
+    # those above it must stay searchable.
     compare(new_box, "rw", script)

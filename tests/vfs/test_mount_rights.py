@@ -1,4 +1,4 @@
-"""Writable mounts and overlays of real boxes: rights of new files, and set-id bits of those that are written."""
+"""Writable mounts and overlays of real boxes: rights of new files, and set-id bits of written ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import proxybox
 from tests.vfs import rights
 from tests.vfs.rights import CAPABILITY, FOR_NEW, NET_RAW, as_root
 
-#: Each line is one call, which the test makes beside it, too.
+#: Each line is one call, which the test also makes beside it.
 PROGRAM = """
 import os
 os.umask(0o027)
@@ -62,7 +62,9 @@ WRITES = {
 @pytest.mark.parametrize("change", WRITES)
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6755, 0o2644])
 def test_a_set_id_file_that_a_box_writes_to_loses_these_bits(folder, new_box, change, mode):
-    """From root the kernel does not take them: everybody would run what the box has written, as the file's owner."""
+    """The kernel does not remove these bits for root. If they stayed, every user would run the box's data as the file's
+    owner.
+    """
     (folder / "tool").write_bytes(b"#!tool")
     (folder / "tool").chmod(mode)
     with new_box("rw", folder) as box:

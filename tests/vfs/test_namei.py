@@ -1,4 +1,4 @@
-"""Rights that a walk and a change need: of the caller, for the directory and the entry, on a mount that allows them."""
+"""Permissions that a walk and a change need: of the caller, for the directory and the entry, and a writable mount."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def folder_of(tree: Tree) -> MemoryDirectory:
 
 @pytest.mark.parametrize("name", [b"file", b"link", b"."])
 def test_a_link_on_a_read_only_mount_cannot_be_written_either(tree: Tree, name: bytes) -> None:
-    """inode_permission() in fs/namei.c: EROFS for regular files, folders and links, whatever their modes say."""
+    """inode_permission() in fs/namei.c: EROFS for regular files, folders and links, whatever their modes are."""
     namei.symlink(tree, b"file", b"/folder/link", tree.root, OWNER)
     node = tree.resolve(b"/folder/" + name, tree.root, OWNER, follow=False)
     node.superblock.read_only = True
@@ -44,7 +44,7 @@ def test_a_link_on_a_read_only_mount_cannot_be_written_either(tree: Tree, name: 
 
 def test_what_one_user_has_found_is_not_kept_for_another(tree: Tree) -> None:
     folder_of(tree).chmod(0o700)
-    for _ in range(2):  # walked, and kept
+    for _ in range(2):  # walked, and then from the cache
         assert tree.resolve(b"/folder/file", tree.root, OWNER).kind == stat.S_IFREG
         assert tree.is_kept(b"/folder/file", follow=True)
         for follow in (True, False):
@@ -101,7 +101,7 @@ ON_READ_ONLY = {
 
 @pytest.mark.parametrize("name", ON_READ_ONLY)
 def test_what_a_read_only_mount_answers_to_another_user(tree: Tree, name: str) -> None:
-    """Whether an entry is there is looked at before the mount, and the mount before rights and kinds."""
+    """First the call checks whether the entry exists, then the mount, then permissions and kinds."""
     folder_of(tree).superblock.read_only = True
     code, call = ON_READ_ONLY[name]
     assert errno_of(lambda: call(tree)) == code
@@ -120,7 +120,7 @@ def test_who_only_asks_for_access_is_denied_nothing(tree: Tree) -> None:
     (ROOT, 7, 8, True), (OTHER, -1, -1, True),
 ])  # fmt: skip
 def test_who_may_give_a_file_to_whom(tree: Tree, user: Credentials, uid: int, gid: int, may: bool) -> None:
-    """chown(2): without privilege, its owner, and only to a group of the owner's."""
+    """chown(2): an unprivileged user must own the file, and may only give it to a group of theirs."""
     node = folder_of(tree).create(b"new", 0o6755, OWNER)
     user = Credentials(user.uid, user.gid, frozenset({5}))
     if may:
@@ -240,7 +240,7 @@ def test_a_mount_covers_what_was_found_there(tree: Tree, shared: bool) -> None:
 
 
 def test_a_folder_that_leads_to_a_mount_in_another_filesystem(tree: Tree) -> None:
-    """It is made in memory where it can be, and otherwise mounted, read-only: nothing below is written."""
+    """It is made in memory where possible, and otherwise mounted read-only: nothing below is written."""
     tree.mount(b"/over", OverlayMount(from_tree({}, Superblock()), Superblock(uid=OWNER.uid)).root)
     for path in (b"/over/way/m", b"/folder/way/m"):
         tree.mount(path, MemoryDirectory(Superblock()))
@@ -309,9 +309,9 @@ def test_what_a_link_costs_and_what_it_ends_with(tree: Tree) -> None:
     tree.steps.renew()
     before = tree.steps.left
     tree.resolve(b"/folder/link", tree.root, OWNER)
-    assert before - tree.steps.left == 2 + 2 + 1  # names of the path, names of the link, and the link
+    assert before - tree.steps.left == 2 + 2 + 1  # the names of the path, the names of the link, and the link
     for path in (b"/folder/slash", b"/folder/file/x"):
-        for _ in range(2):  # walked, and kept
+        for _ in range(2):  # walked, and then from the cache
             assert errno_of(lambda path=path: tree.resolve(path, tree.root, OWNER)) == errno.ENOTDIR
     tree.root.superblock.read_only = True
     flags = os.O_NOFOLLOW | os.O_WRONLY

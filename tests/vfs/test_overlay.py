@@ -1,4 +1,6 @@
-"""Overlays: what is copied up, what shows through, what is reported, what a commit writes."""
+"""Overlays: which files are copied up, which are visible from below, which changes are reported, and what a commit
+writes.
+"""
 
 from __future__ import annotations
 

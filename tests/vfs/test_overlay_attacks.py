@@ -1,4 +1,4 @@
-"""Boxes that would have the controller read, compare, or keep more than it should, or end it with an error."""
+"""Boxes that try to make the controller read, compare or store too much, or end it with an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMIT = 4 << 20
 
 @pytest.fixture
 def layered(tmp_path, new_box):
-    """A box of root's, its overlay of 4 MiB, and the host folder below."""
+    """A box of root, its overlay of 4 MiB, and the host folder below."""
     mount = HostMount(str(tmp_path), Superblock())
     overlay = OverlayMount(mount.root, Superblock(quota=Quota(bytes=LIMIT)))
     with new_box("memory", tmp_path) as box:
@@ -205,7 +205,7 @@ def test_a_commit_of_many_changes_is_not_quadratic(layered):
 
 
 def test_removed_names_are_charged(layered):
-    """Each is remembered, to be hidden: some 460 bytes that nobody had paid for."""
+    """Each is stored in order to hide it: some 460 bytes that were once not charged."""
     box, overlay, folder = layered
     for number in range(600):
         (folder / f"f{number}").touch()
@@ -218,7 +218,7 @@ def test_removed_names_are_charged(layered):
     box.rmdir(b"d")
     assert overlay.whiteouts == 605
     assert quota.used_bytes >= 600 * 460 + 3400
-    for number in range(200):  # again the same names: nothing is remembered twice
+    for number in range(200):  # the same names again: nothing is stored twice
         box.unlink(b"f%d" % (200 + number))
         box.write(b"f%d" % number, b"")
         box.unlink(b"f%d" % number)
@@ -239,7 +239,7 @@ CALLS = {
 @pytest.mark.parametrize("removed", range(7))
 @pytest.mark.parametrize("call", CALLS)
 def test_nothing_is_half_removed_where_no_room_is_left(layered, fails, call, removed):
-    """Refused before anything has changed; what the box has made itself can always be removed."""
+    """It is refused before anything changes. Files that the box has made itself can always be removed."""
     box, overlay, folder = layered
     for name in ("a", "b", *(f"f{number}" for number in range(removed))):
         (folder / name).write_text(name)
@@ -260,7 +260,7 @@ def test_nothing_is_half_removed_where_no_room_is_left(layered, fails, call, rem
     else:
         seen = 0
         assert overlay.whiteouts > whiteouts
-        assert removed  # else no page was charged yet
+        assert removed  # otherwise no page was charged yet
     assert seen in (0, errno.ENOSPC)
     if -removed % WHITEOUTS_IN_A_PAGE >= 5 * (1 if call in ("unlink", "rmdir") else 2):
         assert not seen
@@ -270,7 +270,7 @@ def test_nothing_is_half_removed_where_no_room_is_left(layered, fails, call, rem
 
 
 def test_a_file_that_the_host_has_removed_meanwhile_is_charged_before_it_is_moved(layered, fails):
-    """It was copied up, so a whiteout is left though nothing is below any more."""
+    """It was copied up, so a whiteout remains though the file below no longer exists."""
     box, overlay, folder = layered
     for number in range(WHITEOUTS_IN_A_PAGE):
         (folder / f"f{number}").touch()

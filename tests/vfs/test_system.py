@@ -1,4 +1,4 @@
-"""/dev, /proc, /etc, generated files, the library, and what the tree keeps."""
+"""/dev, /proc, /etc, generated files, the library, and the memory of the tree."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_what_is_allocated_and_not_written_is_a_hole():
 
 
 def test_pages_set_aside_are_charged_once_wherever_files_are_written_cut_and_copied():
-    """Against sets of page numbers, with a quota that is often full."""
+    """Compared with sets of page numbers, with a quota that is often full."""
     dice = random.Random(0)
     for _ in range(300):
         quota = Quota(bytes=24 * PAGE)
@@ -232,7 +232,7 @@ def test_pages_set_aside_are_charged_once_wherever_files_are_written_cut_and_cop
 
 
 def test_truncating_a_file_to_its_size_gives_back_what_is_set_aside_beyond_it():
-    """As tmpfs(5) does."""
+    """Truncating frees the reserved pages beyond the end, as on tmpfs(5)."""
     quota = Quota(bytes=1 << 20)
     node = MemoryFile(Superblock(quota=quota), 0o644, 0, 0)
     node.pwrite(b"x" * 5000, 0)
@@ -287,7 +287,7 @@ def _pages_given_back():
     return pages
 
 
-#: Pages and names of which nearly all are removed again.
+#: The number of pages and names; nearly all are removed again.
 COUNT = 3000
 
 
@@ -297,7 +297,9 @@ COUNT = 3000
     ids=lambda scene: scene.__name__.strip("_"),
 )
 def test_what_was_removed_takes_no_memory(scene):
-    """It is credited. A guest that does this with each of its 10,000 files had the controller keep gigabytes."""
+    """Removed data is freed. Otherwise a guest could make the controller store gigabytes, with each of its 10,000
+    files.
+    """
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -333,7 +335,7 @@ def test_offsets_at_the_end_of_the_world(offset, fails):
     if offset == 1 << 62:
         assert file.pwrite(b"abc", offset) == 3
     else:
-        with fails(errno.EINVAL):  # as Linux: the range would end past all offsets
+        with fails(errno.EINVAL):  # as on Linux: the range would end beyond all offsets
             file.pwrite(b"abc", offset)
     assert file.seek(offset, os.SEEK_SET) == offset
     with fails(errno.EINVAL):

@@ -1,4 +1,4 @@
-"""random, uuid, secrets, os.urandom: what can be said of them in any world."""
+"""random, uuid, secrets, os.urandom: results that are the same in any world."""
 
 import os
 import random

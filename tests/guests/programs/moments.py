@@ -1,4 +1,4 @@
-"""time, datetime, zoneinfo, calendar, timeit: what can be said of them in any world."""
+"""time, datetime, zoneinfo, calendar, timeit: results that are the same in any world."""
 
 import calendar
 import datetime

@@ -1,4 +1,4 @@
-"""What of multiprocessing works in one process: locks, semaphores, values, pipes, thread pools."""
+"""The parts of multiprocessing that work in one process: locks, semaphores, values, pipes, thread pools."""
 
 import multiprocessing
 import multiprocessing.dummy

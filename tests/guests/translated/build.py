@@ -1,4 +1,6 @@
-"""Compile the stand-in for a translated PyPy (client.c). The standard library only: tests and benchmarks call it."""
+"""Compile the stand-in for a translated PyPy (client.c), with the standard library only. Tests and benchmarks call
+it.
+"""
 
 import os
 import shlex
@@ -9,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent / "client.c"
 PROGRAM = SOURCE.with_name("program.c")
-#: As upstream names them in a build of Python 3.
+#: The names that upstream uses in a build of Python 3.
 LIBRARY, ENTRY = "libpypy3-c.so", "pypy_main_startup"
 FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra")
 
@@ -25,10 +27,12 @@ def compiler() -> list[str]:
 
 
 def client(folder: Path, *, single: bool = False, static: bool = False) -> Path:
-    """Compile the client into `folder`, and return its path. Files appear whole, so several may build them at once.
+    """Compile the client into `folder`, and return its path. Files are replaced atomically, so several processes may
+    build.
 
-    As a real build it is a small program and, beside it, the library that it finds there (rpath $ORIGIN) and that holds
-    all the rest. single: in one file. static: in one file, without a loader.
+    Like a real build it is a small program with a library beside it (rpath $ORIGIN) that contains all the rest.
+
+    single: in one file. static: in one file, without a loader.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if single or static:

@@ -1,18 +1,18 @@
-"""Copies of a session made by hand: what the stub does at a fork, step by step, so that each can be left out."""
+"""Copies of a session made by hand: the steps of the stub at a fork, each of which a test can leave out."""
 
 import gc
 import posix
 
 import raw
 
-#: The clone that a fork becomes, and the first call of its child.
+#: The clone(2) that a fork makes, and the first call of its child.
 CLONE = 56, 0x8000, 0, 0, 0, 0, raw.ROUTE
 KNOCK = 157, 1, 9, 0, 0, 0, raw.ROUTE
 ASKED, BORN = 0x1200011, raw.BORN
 
 
 def clone():
-    """The native clone alone; 0 in the child."""
+    """Makes the native clone alone. Returns 0 in the child."""
     made = raw.words([CLONE])
     raw.batch(made)
     return raw.signed(made[7])
@@ -23,18 +23,18 @@ def knock():
 
 
 def be_born():
-    """What an honest child does."""
+    """Does what an honest child does."""
     raw.check(knock())
     return raw.ask(BORN, (0, 0, 0))[0]
 
 
 def granted():
-    """Waits until the caller wants a copy; its process id in the box."""
+    """Waits until the caller wants a copy. Returns the copy's process id in the box."""
     return raw.check(raw.ask(56, (ASKED,))[0]) >> 16
 
 
 def instead(child, parent=lambda pid: None):
-    """The next fork of the session runs `child` in the child behind its clone, and `parent` before the clone."""
+    """Replaces the next fork of the session: `parent` runs before the clone, `child` in the child after it."""
 
     def fork():
         pid = granted()
@@ -48,8 +48,8 @@ def instead(child, parent=lambda pid: None):
 
 
 def replace_fork(function):
-    """Has the session call a function in the place of its own fork."""
-    if hasattr(gc, "unfreeze"):  # a CPython's session calls another function than posix.fork: one that this finds
+    """Makes the session call `function` instead of its own fork."""
+    if hasattr(gc, "unfreeze"):  # a session of CPython does not call posix.fork, but this function
         gc.unfreeze()
         (own,) = [each for each in gc.get_objects() if getattr(each, "__code__", None) and each.__module__ == "on_cpython"
                   and each.__name__ == "fork"]  # fmt: skip

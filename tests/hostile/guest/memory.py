@@ -1,7 +1,7 @@
-"""Everything that this process can read of itself, written to standard output.
+"""Writes all readable memory of this process to standard output.
 
-/proc/self/maps is virtual here, so what is mapped is found with mmap(2) and MAP_FIXED_NOREPLACE: it says EEXIST
-where something is, and ENOMEM for a large piece where nothing is.
+/proc/self/maps is virtual here, so mappings are found with mmap(2) and MAP_FIXED_NOREPLACE: it fails with EEXIST where
+memory is mapped, and with ENOMEM for a large free piece.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def occupied(start, size):
-    """Pieces of 64 KiB with something in them, by halving by sixteen."""
+    """The (address, size) of pieces of 64 KiB that contain mappings, by dividing into sixteen parts."""
     found = []
     step = size // 16
     answers = raw.syscalls([(9, start + step * index, step, 0, NOREPLACE, -1, 0) for index in range(16)])
@@ -31,7 +31,7 @@ def occupied(start, size):
 
 
 def dump():
-    """Writes what can be read, page by page: write(2) says EFAULT for the rest."""
+    """Writes readable memory, page by page: write(2) fails with EFAULT for other pages."""
     for start, size in occupied(0, TOP):
         if libc.write(1, ctypes.c_void_p(start), size) == size:
             continue

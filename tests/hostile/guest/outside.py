@@ -1,6 +1,6 @@
-"""What code does that has come out of a box: it changes a folder of the host's, and calls a port.
+"""The attempts of code that has got out of its box: to change a folder of the host, and to connect to a port.
 
-`reach` does it by machine code, `python` by the library. Run without a box, both succeed: see test_jail_escapes.py.
+`reach` does it by machine code, `python` with Python's library. Without a box both succeed: see test_jail_escapes.py.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ _READ_WRITE_TRUNCATE, _CREATE = 0o1002, 0o101
 
 
 def calls(folder):
-    """System calls, each of which would leave something to see."""
+    """System calls that each leave a visible change in `folder` if they succeed."""
     folder = os.fsencode(folder)
 
     def path(name):
@@ -38,7 +38,7 @@ def calls(folder):
 
 
 def reach(folder, port):
-    """The numbers of the calls that were not refused, made by machine code."""
+    """Makes the calls by machine code. Returns the numbers of those that were not refused."""
     made = calls(folder)
     results = raw.syscalls(made)
     reached = [call[0] for index, call in enumerate(made) if results[index] >= 0]
@@ -50,7 +50,7 @@ def reach(folder, port):
 
 
 def python(folder, port):
-    """What succeeded of Python's own ways, by name."""
+    """Tries several of Python's own ways. Returns the names of those that succeeded."""
     reached = []
     for name, way in {
         "open": lambda: open(folder + "/by open", "w").close(),

@@ -1,11 +1,11 @@
-"""What hostile code brings along: machine code, system calls past libc, frames past the stub."""
+"""Tools of hostile code: machine code, system calls without libc, frames without the stub."""
 
 import ctypes
 import mmap
 import struct
 
-ROUTE = 0x70626F78  # proxybox/guest/wire.h: what the filter wants to see in a register that is free
-OWN_CALLS = 0x20420000  # there, too: the stub's own calls
+ROUTE = 0x70626F78  # proxybox/guest/wire.h: the value that the filter requires in an unused register
+OWN_CALLS = 0x20420000  # also in wire.h: the stub's own calls
 HELLO, FAILED, FAULTED, SEALED, BORN = range(OWN_CALLS + 1, OWN_CALLS + 6)
 PUT_OFF = OWN_CALLS + 255
 MASK = (1 << 64) - 1
@@ -13,7 +13,7 @@ _pages = []
 
 
 def code(text):
-    """The address of machine code, in memory of its own that can be written, too."""
+    """Copies machine code into a new page that is readable, writable and executable. Returns its address."""
     page = mmap.mmap(-1, max(len(text), 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
     page.write(text)
     _pages.append(page)
@@ -21,7 +21,7 @@ def code(text):
 
 
 def function(text, *arguments, result=ctypes.c_long):
-    """Machine code as a function that is called from Python."""
+    """A function that Python can call and that runs machine code."""
     return ctypes.CFUNCTYPE(result, *arguments)(code(text))
 
 
@@ -37,7 +37,7 @@ _batch = function(_BATCH, ctypes.c_void_p, ctypes.c_long)
 
 
 def words(calls):
-    """Calls as `batch` wants them: eight words each, the last for what it returns."""
+    """Packs calls for `batch`: eight words each, the last one for the result."""
     made = (ctypes.c_uint64 * (8 * len(calls)))()
     for index, call in enumerate(calls):
         for at, word in enumerate(call):
@@ -46,19 +46,19 @@ def words(calls):
 
 
 def batch(made):
-    """Makes the system calls of `words` in a row, nothing between them."""
+    """Makes the system calls of `words` one after another, with no other call between them."""
     _batch(ctypes.addressof(made), len(made) // 8)
 
 
 def syscalls(calls):
-    """Makes many system calls in a row, nothing between them; what each returned."""
+    """Makes system calls one after another, with no other call between them. Returns the result of each."""
     made = words(calls)
     batch(made)
     return [signed(made[8 * index + 7]) for index in range(len(calls))]
 
 
 def syscall(*call):
-    """One system call: its number and up to six registers."""
+    """Makes one system call, and returns its result. call: the number and up to six registers."""
     return syscalls([call])[0]
 
 
@@ -70,7 +70,7 @@ def signed(word):
 
 
 def frame(number, registers=(), memory=(), size=None):
-    """A request as the stub would write it. size: what it claims, when that is to be a lie."""
+    """A request as the stub would write it. size: a false size for its header."""
     tail = b"".join(
         struct.pack("<I", item & 0xFFFFFFFF) if isinstance(item, int) else struct.pack("<I", len(item)) + item
         for item in memory
@@ -89,19 +89,21 @@ def put(data, fd=4):
 _inbox = ctypes.create_string_buffer(1 << 16)
 #: The call that reads what the controller has written.
 TAKE = 0, 3, ctypes.addressof(_inbox), len(_inbox), ROUTE
-#: Calls that end this process at once, and that wait for ever, with no word to the controller.
+#: A call that ends this process at once, and one that waits for ever. The controller receives no request for either.
 LEAVE = 231, 0, ROUTE
 SLEEP = 202, code(bytes(8)), 128, 0, 0
 
 
 def exchange(*calls):
-    """Native calls in a row. The interpreter's own calls (its collector asks for the time) cannot get between."""
+    """Makes native calls one after another. No call of the interpreter can come between them, such as the collector's
+    for the time.
+    """
     syscalls(calls)
     del _pages[-len(calls) :]
 
 
 def ask(number, registers=(), memory=()):
-    """A round trip without the stub: the value, and the bytes behind it."""
+    """Sends a request without the stub. Returns the value of the reply, and the bytes after it."""
     request = put(frame(number, registers, memory))
     size = check(syscalls([request, TAKE])[1])
     _pages.pop()
@@ -122,7 +124,7 @@ class _Module(ctypes.Structure):
 
 
 def stub():
-    """Where the loader has put the stub."""
+    """The address at which the loader has mapped the stub."""
     found = []
     visit_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Module), ctypes.c_size_t, ctypes.c_void_p)
 
@@ -136,7 +138,7 @@ def stub():
 
 
 def module(name):
-    """Where the loader has put a library, or the kernel its own."""
+    """The address of a library that the loader has mapped, or of the kernel's vDSO."""
     found = []
 
     def visit(module, size, data):
@@ -149,13 +151,13 @@ def module(name):
     return found[0]
 
 
-#: What a patched handler puts in place of a result: the call has reached no kernel function.
+#: The result that a patched handler stores. It means that the call reached no kernel function.
 TRAPPED = -0x7EAD
 _PATCH = bytes.fromhex("48c78290000000") + struct.pack("<i", TRAPPED) + b"\xc3"  # movq $TRAPPED, 0x90(%rdx); ret
 
 
 def trapped_syscalls(calls, on_sigsys):
-    """The calls, made while the stub's handler answers TRAPPED to whatever the filter stops."""
+    """Makes calls while the stub's handler stores TRAPPED for each call that the filter stops. Returns the results."""
     handler = stub() + on_sigsys
     check(syscall(10, handler & ~4095, 8192, 7))
     before = ctypes.string_at(handler, len(_PATCH))
@@ -180,7 +182,7 @@ INT_80 = bytes.fromhex(
 
 
 def call_of_i386(call):
-    """One system call by the door of 32-bit programs; the number, and six registers of 64 bits all the same."""
+    """Makes one system call with `int $0x80`, and returns its result. call: the number and six registers of 64 bits."""
     made = words([call])
     function(INT_80, ctypes.c_void_p)(ctypes.addressof(made))
     return signed(made[7])
@@ -188,12 +190,14 @@ def call_of_i386(call):
 
 # --- the sweep --------------------------------------------------------------------------------------------------------
 
-#: Where calls of the sweep may point: two pages of zeros.
+#: The memory to which calls of the sweep may point: two pages of zeros.
 SCRATCH = 0x2000_0000
 
 
 def sweep(on_sigsys):
-    """The calls of calls.bin, eight words each, as trapped_syscalls makes them; results.bin is what they returned."""
+    """Makes the calls of /box/calls.bin, eight words each, like `trapped_syscalls`, and writes the results to
+    /box/results.bin.
+    """
     check(syscall(9, SCRATCH, 8192, 3, 0x32, -1, 0))
     with open("/box/calls.bin", "rb") as file:
         text = file.read()

@@ -1,4 +1,4 @@
-"""The reserved call of warm guests, past the guest's own Python."""
+"""The reserved call of warm guests, made without the guest's own Python code."""
 
 import ctypes
 import mmap
@@ -9,8 +9,10 @@ EXCHANGE = 511
 
 
 def say(message, room=1 << 16, address=None):
-    """The size of the answer, or -errno, and as much of the answer as there was room for."""
-    page = mmap.mmap(-1, max(len(message), 1))  # of this thread's own; large texts are slow in ctypes
+    """Sends `message` by that call. Returns the size of the answer or -errno, and the part of the answer that fits in
+    `room`.
+    """
+    page = mmap.mmap(-1, max(len(message), 1))  # for this thread alone; ctypes is slow with large texts
     page.write(message)
     text = ctypes.addressof(ctypes.c_char.from_buffer(page))
     inbox = ctypes.create_string_buffer(max(min(room, 1 << 16), 1))

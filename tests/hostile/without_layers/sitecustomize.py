@@ -1,4 +1,4 @@
-"""For the Pythons that tests start with --layers=off: their boxes have the seal alone."""
+"""Removes the outer layers of boxes in every Python that tests start with --layers=off."""
 
 from proxybox.controller.seal import layers
 

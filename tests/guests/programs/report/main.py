@@ -1,4 +1,4 @@
-"""A small report generator, as people write them: reads data, computes, stores, packs, and prints a summary."""
+"""A small report generator: reads data, computes, stores, packs, and prints a summary."""
 
 import argparse
 import sys

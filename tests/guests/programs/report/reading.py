@@ -1,4 +1,4 @@
-"""Reads what the shop exports."""
+"""Reads the data that the shop exports."""
 
 import csv
 import datetime
