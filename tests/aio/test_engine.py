@@ -168,7 +168,7 @@ def test_a_guest_that_goes_without_reading(fake):
 
 
 def test_deadlines_that_nobody_waits_for_are_not_kept(fake):
-    """A guest that begins long waits and is interrupted in them, again and again, grows nothing."""
+    """A guest that begins long waits and is interrupted, again and again, does not make the list of deadlines grow."""
     engine = the_engine()
     sleeper = fake()
     long = (10**6).to_bytes(8, "little") + bytes(8)

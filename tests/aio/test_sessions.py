@@ -1,4 +1,4 @@
-"""`AsyncSession` and `AsyncPool`: as their blocking twins, many at once, and what cancellation leaves alive."""
+"""`AsyncSession` and `AsyncPool`: equal to their blocking twins, many at once, and alive after cancellation."""
 
 import contextlib
 import contextvars

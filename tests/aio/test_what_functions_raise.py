@@ -37,7 +37,7 @@ OBSERVERS = ("interceptor", "audit")
 
 
 class Raiser:
-    """A function that raises, if it is called for the program that is to see it, and what it has raised last."""
+    """Raises in the OS call `mkdir`, and in everything that is no OS call. error: the last exception that it raised."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -314,7 +314,7 @@ def test_event_loops(driver: str, kind: str, backend: str) -> None:
     if driver == "sessions" and kind == "a coroutine that reads":
         return  # the same as in a run
     the_engine()
-    if backend == "asyncio":  # without the variable by which anyio.run tells all callbacks of the loop what it is
+    if backend == "asyncio":  # asyncio.run does not set sniffio's variable; anyio.run does
         asyncio.run(beside_a_neighbour(driver, kind))
     else:
         anyio.run(beside_a_neighbour, driver, kind, backend="trio")

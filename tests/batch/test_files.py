@@ -1,4 +1,4 @@
-"""The two files of `proxybox batch`: jobs, which are read with care, and results, which are written with care."""
+"""The two files of `proxybox batch`: jobs, which are checked on reading, and results, which survive a cut."""
 
 import contextlib
 import fcntl

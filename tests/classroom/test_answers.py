@@ -1,7 +1,7 @@
-"""What pages get: each route declares it, and each event says what it is.
+"""What pages get: each route and each event declares its answer.
 
 Clients compare all answers with the declarations (declared.py). Scripts of pages are compared with them by tsc, which
-tools/javascript/check runs: the keys that they read, and the events that they listen to.
+tools/javascript/check runs: the keys that they read, and the events that scripts listen to.
 """
 
 import pytest

@@ -1,6 +1,6 @@
-"""Firefox, driven by WebDriver BiDi, which it speaks itself: no driver is needed, and no build of its own.
+"""Firefox, driven by WebDriver BiDi (https://w3c.github.io/webdriver-bidi/).
 
-https://w3c.github.io/webdriver-bidi/
+It needs no driver and no special build.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Launches from a learning platform in a real browser: within the platform's page, where cookies are kept apart."""
+"""Launches from a learning platform in a real browser: within the platform's page, with cookies for each site."""
 
 import contextlib
 import functools
