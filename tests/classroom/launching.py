@@ -44,7 +44,7 @@ COURSE = {
 
 
 class Double:
-    """A platform: its keys, its tokens for tools, and its list of grades. down: whether it takes none at the moment."""
+    """A platform: its keys, its tokens for tools, and its received scores. down: whether it refuses scores now."""
 
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
