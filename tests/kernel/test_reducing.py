@@ -246,6 +246,8 @@ def test_what_would_fill_the_page(html: str, why: str) -> None:
      ("<b>" * 50 + "</b>" * 50 + "<p>x</p>") * 400, "<b><p>x</b></p>" * 10_000],
 )  # fmt: skip
 def test_markup_that_takes_long_to_read(html: str) -> None:
-    """The time grows linearly with the length. Unclosed formatting would be repeated in each paragraph, and take hours.
+    """The time grows linearly with the length.
+
+    Formatting without an end, repeated in each paragraph, would take hours.
     """
     clean(html)
