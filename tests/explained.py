@@ -4,7 +4,7 @@ from typing import Final
 
 NO_NETWORK: Final = "this box has no network: work with what is in it, or ask for the data as files"
 
-#: By the wish of a program: the program, and the text, or the part of the text that no policy changes.
+#: By the need of a program: the program, and the text, or the part of the text that no policy changes.
 PROGRAMS: Final = {
     "a connection": ("import socket\nsocket.create_connection(('10.0.0.1', 80))", NO_NETWORK),
     "a page": ("import urllib.request\nurllib.request.urlopen('http://example.com')", NO_NETWORK),

@@ -1,9 +1,9 @@
-"""How large the suite is: tests, lines and seconds of each part, which is a folder here, beside what it may have.
+"""The size of the suite: tests, lines and seconds of each part, which is a folder here, beside its budget.
 
     make test PYTEST_FLAGS=--sizes      ends with the table; so does CI
     python -m tests.sizes               the same without seconds: tests are collected, and none is run
 
-What a part may have stands in budgets.toml. Tests and lines are compared by tests/packaging/test_sizes.py; seconds
+The budgets are in budgets.toml. Tests and lines are compared by tests/packaging/test_sizes.py; seconds
 depend on the machine, and are only shown. They are those of all processes together: set-up is what comes before a test
 and after it.
 """

@@ -31,7 +31,8 @@ class Scripted(Model):
 def price(name: str) -> int:
     """Returns the price of a thing.
 
-    Args: name: the name of the thing
+    Args:
+        name: the name of the thing
     """
     return {"tea": 3, "cake": 5}[name]
 

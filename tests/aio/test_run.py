@@ -272,7 +272,7 @@ async def test_a_slow_reader_lets_the_program_wait():
             if not seen:
                 other = await box.run("print(1)")  # other boxes are served meanwhile
                 assert other.ok
-                while len(calls) < 60:  # it goes on until the backlog is full
+                while len(calls) < 60:  # the program writes until the backlog is full
                     await anyio.sleep(0)
                 assert len(calls) < 100
             seen += len(text)

@@ -225,7 +225,7 @@ def test_workers_that_all_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_closing_ends_what_runs(tmp_path: Path) -> None:
-    """The module's fixture checks that no process is left."""
+    """A fixture checks that no process is left."""
     code = NOTES + "import time; time.sleep(0 if sys.argv[1] == '0' else 300)"
     items = ({"args": [str(number)]} for number in itertools.count())
     results = proxybox.map(code, items, workers=2, size=1, filesystem=notes(tmp_path), limits={"wall_time": 1000})

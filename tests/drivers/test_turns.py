@@ -11,7 +11,10 @@ from proxybox.controller.drivers.turns import BURST, LONGEST_PATIENCE, PATIENCE,
 
 @attrs.define(eq=False)
 class Guest:
-    """cost_ns: of each request. think_ns: of CPU time between two; None: it never has one. asks: requests left."""
+    """A guest. cost_ns: of each request. think_ns:
+
+    CPU time before the next; None: it makes none. asks: requests left.
+    """
 
     cost_ns: int = 0
     think_ns: int | None = 0
@@ -42,7 +45,7 @@ class Guest:
 
 
 class Cpu:
-    """One CPU: an engine's round, and guests that get equal parts of what it leaves."""
+    """One CPU: an engine's round, and guests that share the remaining time equally."""
 
     def __init__(self, *guests: Guest) -> None:
         self.guests, self.now = set(guests), 0

@@ -1,6 +1,6 @@
 """How a target's bytes are read: as a script of small choices, so that every byte string is a script.
 
-The same reading serves atheris, hypothesis and the kept corpus; its meaning must not change, or the corpus is lost.
+atheris, hypothesis and the kept corpus share this reading; its meaning must not change, or the corpus is lost.
 Scripts contain the numbers of calls, so that a new call does not change the scripts of others.
 """
 

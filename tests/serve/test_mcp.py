@@ -1,6 +1,6 @@
 """Tools for language models, with the client of the mcp package: over stdio, and over HTTP for old and new clients.
 
-"http" is protocol version 2026-07-28, in which each request stands alone; "handshake" is 2025-11-25.
+"http" is protocol version 2026-07-28, in which each request is independent; "handshake" is 2025-11-25.
 """
 
 import base64
