@@ -1,4 +1,4 @@
-"""What tests of several kinds need."""
+"""Fixtures and hooks of all tests."""
 
 import contextlib
 import gc
@@ -27,8 +27,8 @@ from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
 from tests import leaks, sizes, sweeps
 
-# A shell has its background jobs ignore SIGINT and SIGQUIT, nohup(1) SIGHUP, and what they start does so, too: the
-# tests send them, or look.
+# Background jobs of a shell ignore SIGINT and SIGQUIT, children of nohup(1) ignore SIGHUP, and their children inherit
+# that. The tests send these signals, or look at them.
 for number, handler in (
     (signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL),
 ):  # fmt: skip
@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # what the workers of xdist do is reported to the process that started them
+    if not hasattr(config, "workerinput"):  # xdist's workers report to the process that started them
         config.pluginmanager.register(sizes.Durations())
     config.addinivalue_line("markers", "pypy: of what only a PyPy has, or says so")
     config.addinivalue_line("markers", "cpython: of what only a CPython has, or says so")
@@ -54,20 +54,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Files with EACH_GUEST = True are for guests of both kinds."""
+    """Runs the tests of files with EACH_GUEST = True with guests of both kinds."""
     if getattr(metafunc.module, "EACH_GUEST", False) and not metafunc.config.getoption("--kind", None):
         metafunc.parametrize("guest_kind", ["pypy", "cpython"], indirect=True, scope="module")
 
 
 def _is_of_another_kind(item: pytest.Item) -> bool:
-    """Whether a test, or a set of its arguments, is marked as of one kind of guest, and this guest is of the other."""
+    """Returns whether a test, or a set of its arguments, is marked for the other kind of guest."""
     arguments = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     kind = arguments.get("guest_kind") or item.config.getoption("--kind", None) or "pypy"
     return item.get_closest_marker({"pypy": "cpython", "cpython": "pypy"}[kind]) is not None
 
 
 def left_for_the_full_run(items: list[pytest.Item]) -> set[pytest.Item]:
-    """What comes with `make full` alone: see sweeps.py."""
+    """Returns the items that run only in `make full`: see sweeps.py."""
     left = {item for item in items if item.get_closest_marker("full")}
     families: dict[str, list[pytest.Function]] = {}
     for item in sorted(items, key=lambda item: item.nodeid):
@@ -85,12 +85,12 @@ def left_for_the_full_run(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def _place(item: pytest.Function) -> list[tuple[str, int]]:
-    """Where it stands among the combinations of its arguments, whatever the order in which tests run."""
+    """Returns a test's place among the combinations of its arguments, in any order of the tests."""
     return sorted(item.callspec.indices.items()) if hasattr(item, "callspec") else []
 
 
 def _rows(family: list[pytest.Function]) -> list[tuple[int, ...]]:
-    """A number for each value of each argument."""
+    """Returns for each test the numbers of its arguments' values."""
     known: dict[str, dict[int, int]] = {}
     rows = []
     for item in family:
@@ -102,29 +102,29 @@ def _rows(family: list[pytest.Function]) -> list[tuple[int, ...]]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves out what another commit runs. Comes after the plugin that shuffles, and keeps its order otherwise."""
+    """Removes items that other runs have. It comes after the plugin that shuffles, and otherwise keeps its order."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
     left = set[pytest.Item]() if sweeps.FULL else left_for_the_full_run(items)
-    # Once more, as before the shuffle: what a module makes for each of some values is made once for each.
+    # Groups the items again, as before the shuffle: a module's fixture is made once for each of its parameters.
     items[:] = reorder_items([item for item in items if item not in left])
-    # A file comes whole to one process, so those that take longest begin first.
+    # xdist gives a whole file to one process, so the files that take longest begin first.
     longest = sizes.longest()
     items.sort(key=lambda item: -longest.get(item.nodeid.partition("::")[0], 0))
 
 
 def pytest_collection_finish() -> None:
-    """Half a million objects stand for the tests themselves: no collection looks at them again, which takes 0.5 s."""
-    if "hypothesis" in sys.modules:  # else what it imports later would be warned of: it asks who refers to what
+    """Freezes the half million objects of the tests themselves: a garbage collection of them takes 0.5 s."""
+    if "hypothesis" in sys.modules:  # otherwise hypothesis warns about later imports: it uses gc.get_referrers
         gc.collect()
         gc.freeze()
 
 
-_BUFFER = 0x1000  # where the guest's memory would be
+_BUFFER = 0x1000  # an address in the guest's memory
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _ends_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a module leaves behind, another one's tests would be blamed for."""
+    """Otherwise the tests of another module would fail because of what this module leaves behind."""
     threads, children = leaks.threads(), leaks.children()
     yield
     left = leaks.threads_since(threads), leaks.children_since(children)
@@ -133,7 +133,7 @@ def _ends_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Journals of commits lie in a folder of the tests' own."""
+    """Puts the journals of commits into a folder of the tests' own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
@@ -141,14 +141,14 @@ def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def other_runs_have_folders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A pytest that starts closes the folder of all runs to other users, also when it is a test that has started it."""
+    """A pytest closes the parent folder of all runs to other users when it starts, also when a test has started it."""
     own = tmp_path_factory.mktemp("runs")
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
 
 
 @pytest.fixture(scope="session")
 def open_the_way() -> Callable[[Path], None]:
-    """Lets other users, such as that which root's guests run as, pass through the test runner's own folders."""
+    """Returns a function that lets other users, such as the user of root's guests, enter the test runner's folders."""
 
     def open_up(path: Path) -> None:
         for parent in path.parents:
@@ -160,16 +160,16 @@ def open_the_way() -> Callable[[Path], None]:
 
 
 def _whole(call: Callable[[], Any]) -> Any:
-    """What a call gives that may take several turns."""
+    """Repeats a call that takes several turns, and returns its result."""
     while True:
         with contextlib.suppress(AnotherTurn):
             return call()
 
 
 class Side:
-    """A world as a builder makes it from a policy, without a guest, and calls that are made to it by name.
+    """A world from a policy, without a guest, and calls by name.
 
-    A call that fails gives -errno, as to a guest, and one that stores something gives that.
+    A call that fails returns -errno, as to a guest. A call that stores something returns the stored bytes.
     """
 
     def __init__(self, builder: WorldBuilder, closing: contextlib.ExitStack) -> None:
@@ -179,7 +179,7 @@ class Side:
         self.world = builder.world
 
     def copy(self, pid: int = 200, stdin: bytes = b"") -> "Side":
-        """Another side, on which everything is as it is here."""
+        """Returns another side with a copy of this world."""
         streams = Stdin(stdin), OutputSink("stdout"), OutputSink("stderr")
         return Side(self.builder.copy(*streams, pid=pid), self._closing)
 
@@ -189,7 +189,7 @@ class Side:
         self.world.steps.renew()  # as for each call of a guest
         try:
             reply = _whole(lambda: handler(self.world, *caller, *arguments))
-            while isinstance(reply, int) and reply <= WRITE_BACK:  # as a stub that has nothing to write back
+            while isinstance(reply, int) and reply <= WRITE_BACK:  # as with a stub that has nothing to write back
                 reply = _whole(lambda: handler(self.world, *caller, *arguments))
         except OSError as error:
             return -(error.errno or 0)
@@ -229,7 +229,7 @@ class Side:
 
 @pytest.fixture
 def make_side() -> Iterator[Callable[..., Side]]:
-    """Makes sides from the fields of a policy; `files` and `folder` stand at /box."""
+    """Returns a function that makes sides from fields of a policy; `files` and `folder` are at /box."""
     with contextlib.ExitStack() as closing:
 
         def make(files: dict[str, bytes] | None = None, folder: str | None = None, **fields: Any) -> Side:
@@ -245,14 +245,14 @@ def side(make_side: Callable[..., Side]) -> Side:
     return make_side()
 
 
-#: Each box is started by itself: tests look at what is left of one when it has ended. Those of warm guests ask for
-#: them.
+#: Each box starts its own interpreter: tests look at what is left after its end. Tests of warm guests set this
+#: themselves.
 os.environ.setdefault("PROXYBOX_WARM", "0")
 
 
 @pytest.fixture(scope="session")
 def cpython() -> CPython:
-    """A CPython that boxes can be made of: one on PATH, or the distribution's."""
+    """A CPython that can be a guest: one on PATH, or the distribution's."""
     for name in ("cpython", "/usr/bin/python3"):
         with contextlib.suppress(SandboxStartError):
             found = find_guest(name)
@@ -264,24 +264,24 @@ def cpython() -> CPython:
 
 @pytest.fixture(scope="module", autouse=True)
 def guest_kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The kind of guest that boxes have without being told."""
+    """The kind of guest of boxes that name none."""
     if getattr(request, "param", request.config.getoption("--kind", None)) in (None, "pypy"):
         yield "pypy"
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROXYBOX_GUEST", request.getfixturevalue("cpython").executable)
-        run(code="open('/proc/self/exe', 'rb').read(1)", check=True)  # caches of this process
+        run(code="open('/proc/self/exe', 'rb').read(1)", check=True)  # fills caches of this process
         yield "cpython"
 
 
 @pytest.fixture(scope="session")
 def release() -> Iterator[Path]:
-    """An unpacked release, as PyPy's own archives are: bin/pypy3 with lib/pypy3.x beside it."""
+    """An unpacked release, like PyPy's own archives: bin/pypy3 with lib/pypy3.x beside it."""
     executable = Path(shutil.which("pypy3") or "").resolve()
     library = Path("/usr/lib", executable.name)
     if not (library / "os.py").is_file():
         pytest.skip("there is no pypy3 of the distribution to make a release of")
-    # Not in pytest's own folder: that is closed to the user that a guest runs as when root starts it.
+    # Not in pytest's own folder: other users cannot enter it, and root's guests run as another user.
     root = Path(tempfile.mkdtemp(prefix="unpacked-"), "pypy3-release")
     (root / "bin").mkdir(parents=True)
     root.parent.chmod(0o755)
@@ -297,7 +297,7 @@ def release() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cpython_release(cpython: CPython) -> Iterator[Path]:
-    """The same of a CPython, as relocatable builds are, in a folder with a telling name."""
+    """An unpacked CPython, like relocatable builds, in a folder with a known name."""
     root = Path(tempfile.mkdtemp(prefix="unpacked-"))
     root.chmod(0o755)
     home = root / "cpython-release"

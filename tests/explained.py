@@ -1,10 +1,10 @@
-"""Programs that a box explains, and what everybody is told of them: each front has a test that tells these words."""
+"""Programs whose failure a box explains, with the explanation: each front has a test that shows this text."""
 
 from typing import Final
 
 NO_NETWORK: Final = "this box has no network: work with what is in it, or ask for the data as files"
 
-#: By what a program wants: the program, and the text, or the part of it that no policy changes.
+#: By the need of a program: the program, and the text, or the part of the text that no policy changes.
 PROGRAMS: Final = {
     "a connection": ("import socket\nsocket.create_connection(('10.0.0.1', 80))", NO_NETWORK),
     "a page": ("import urllib.request\nurllib.request.urlopen('http://example.com')", NO_NETWORK),

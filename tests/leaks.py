@@ -1,4 +1,4 @@
-"""What tests leave behind in the process that runs them: threads that go on, processes that nobody has ended."""
+"""What tests leave behind in their process: threads that still run, processes that nobody has ended."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from proxybox.controller.process import reaper
 from proxybox.controller.warm import zygotepool
 
-#: Threads that last as long as the process, and that whoever needs one first starts: the controller's own, and those
-#: that wait for work in anyio's and trio's event loops.
+#: Threads that last as long as the process; their first user starts them: the controller's own, and idle worker threads
+#: of anyio's and trio's event loops.
 LASTING = (
     "MainThread",
     "proxybox-watchdog",
@@ -21,20 +21,20 @@ LASTING = (
     "AnyIO worker",
     "Trio thread",
 )
-#: Seconds that what a module has ended may take to be gone.
+#: Seconds within which what a module has ended must be gone.
 GRACE = 10
 
 
 def threads() -> set[threading.Thread]:
-    """Those that somebody has to end."""
+    """Returns the threads that somebody has to end."""
     return {each for each in threading.enumerate() if not each.name.startswith(LASTING)}
 
 
 def children() -> dict[int, str]:
-    """Processes whose parent this one is, zombies included, with their names."""
+    """Returns the children of this process, zombies included, with their names."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # a thread that has ended meanwhile: its children are another one's now
+        with contextlib.suppress(OSError):  # the thread has ended: its children are now another thread's
             for pid in (task / "children").read_text().split():
                 with contextlib.suppress(OSError):
                     found[int(pid)] = Path("/proc", pid, "comm").read_text().strip()
@@ -42,7 +42,7 @@ def children() -> dict[int, str]:
 
 
 def threads_since(before: set[threading.Thread]) -> list[str]:
-    """The names of threads that have come since then, and that do not end."""
+    """Returns the names of threads that were started since `before`, and that do not end."""
     end = time.monotonic() + GRACE
     for each in threads() - before:
         each.join(max(0, end - time.monotonic()))
@@ -50,7 +50,7 @@ def threads_since(before: set[threading.Thread]) -> list[str]:
 
 
 def children_since(before: dict[int, str]) -> dict[int, str]:
-    """Processes that have come since then, and that do not end or that nobody waits for."""
+    """Returns processes that were started since `before`, and that do not end, or that nobody waits for."""
     zygotepool.close()
     reaper.settle()
     end = time.monotonic() + GRACE

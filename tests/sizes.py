@@ -1,9 +1,9 @@
-"""How large the suite is: tests, lines and seconds of each part, which is a folder here, beside what it may have.
+"""The size of the suite: tests, lines and seconds of each part, which is a folder here, beside its budget.
 
     make test PYTEST_FLAGS=--sizes      ends with the table; so does CI
     python -m tests.sizes               the same without seconds: tests are collected, and none is run
 
-What a part may have stands in budgets.toml. Tests and lines are compared by tests/packaging/test_sizes.py; seconds
+The budgets are in budgets.toml. Tests and lines are compared by tests/packaging/test_sizes.py; seconds
 depend on the machine, and are only shown. They are those of all processes together: set-up is what comes before a test
 and after it.
 """
@@ -20,15 +20,15 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 BUDGETS = HERE / "budgets.toml"
-#: Files that take long, as a run with --record-longest has found: the longest first.
+#: Files that take long, written by a run with --record-longest: the longest first.
 LONGEST = HERE / "longest.txt"
-#: Seconds from which on a file is one of them.
+#: From this number of seconds on a file takes long.
 LONG = 15
 
 
 @attrs.frozen
 class Budget:
-    """What a part may have. seconds: what it is to take, of all processes together."""
+    """The limits of a part. seconds: the expected time of all processes together."""
 
     tests: int
     lines: int
@@ -40,7 +40,7 @@ def budgets() -> dict[str, Budget]:
 
 
 def part_of(test: str) -> str:
-    """The part of a test, or of a file: `tests/vfs/test_links.py::test_one` is of vfs."""
+    """Returns the part of a test, or of a file: `tests/vfs/test_links.py::test_one` is of vfs."""
     return test.partition("tests/")[2].partition("/")[0]
 
 
@@ -56,7 +56,7 @@ def lines_by_part() -> Counter[str]:
 
 
 def collected() -> list[str]:
-    """All tests that come at each commit, as another process collects them."""
+    """Returns all tests of a commit, as another process collects them."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", str(HERE)]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -95,7 +95,7 @@ class Durations:
 
 
 def table(tests: Counter[str], seconds: Counter[str] | None = None, setting_up: Counter[str] | None = None) -> str:
-    """Parts with most seconds first, and all of them; each number with what there may be of it."""
+    """Returns a table of the parts, with most seconds first, and their sum; each number is beside its budget."""
     seconds, setting_up = seconds or Counter(), setting_up or Counter()
     lines, may_have = lines_by_part(), budgets()
     rows = [f"{'part':<12}{'tests':>7}{'of':>7}{'lines':>8}{'of':>8}{'seconds':>9}{'of':>6}{'set-up':>8}"]
@@ -113,7 +113,7 @@ def table(tests: Counter[str], seconds: Counter[str] | None = None, setting_up: 
 
 
 def longest() -> dict[str, int]:
-    """Files that take long, with the seconds they took when that was written down."""
+    """Returns the files that take long, with their seconds when the list was written."""
     rows = (line.split() for line in LONGEST.read_text().splitlines())
     return {file: int(seconds) for seconds, file in rows}
 

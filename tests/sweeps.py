@@ -1,14 +1,14 @@
-"""How much of a sweep comes. A sweep tries something at every line or call of something else, or in many ways.
+"""The part of a sweep that runs. A sweep tries something at every line or call of something else, or in many ways.
 
-The same tests come at every commit: `make test` and CI have a part of each sweep that is spread evenly over it.
-`make full` sets PROXYBOX_FULL, and has all of it.
+The same tests run at every commit: `make test` and CI run a part of each sweep, spread evenly over it.
+`make full` sets PROXYBOX_FULL, and runs all of it.
 
-    @pytest.mark.cover(2)   of all combinations of a test's arguments come so many that each two values meet once
-    @pytest.mark.cover(1)   so many that each value comes once
+    @pytest.mark.cover(2)   of a test's combinations of arguments, enough that each two values meet
+    @pytest.mark.cover(1)   enough that each value occurs
     @pytest.mark.sized(20)  20 of them, evenly
-    @pytest.mark.full       comes with `make full` alone: programs of others, and whole tables
+    @pytest.mark.full       runs only in `make full`: programs of others, and whole tables
 
-An attack is a value of an argument, or a test of its own: it comes at every commit.
+An attack is a value of an argument, or a test of its own: it runs at every commit.
 """
 
 import itertools
@@ -19,12 +19,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Whether all comes.
+#: Whether everything runs.
 FULL = bool(os.environ.get("PROXYBOX_FULL"))
 
 
 def spread(items: Iterable[T], size: int) -> list[T]:
-    """So many of the items, evenly over all of them, the first and the last among them."""
+    """Returns `size` of the items, evenly spread, including the first and the last."""
     known = list(items)
     if FULL or size >= len(known):
         return known
@@ -32,23 +32,23 @@ def spread(items: Iterable[T], size: int) -> list[T]:
 
 
 def every(step: int, end: int, first: int = 1) -> range:
-    """Numbers below `end`, where nobody knows before at which one a sweep is over.
+    """Returns numbers below `end`, for sweeps whose end is not known before.
 
-    first: 0, or another one for each example, so that together they come to all numbers.
+    first: 0, or another one for each example, so that together the examples have all numbers.
     """
     return range(min(first, 1), end) if FULL else range(first, end, step)
 
 
 def tries(size: int, full: int) -> int:
-    """How many examples are tried of those that are made at random."""
+    """Returns how many random examples are tried."""
     return full if FULL else size
 
 
 def covering(rows: Sequence[tuple[int, ...]], strength: int) -> list[int]:
-    """Places of rows in which each `strength` values that stand together anywhere do so: all pairs, where it is 2.
+    """Returns the places of enough rows that each `strength` values that occur together do so in one of them.
 
-    rows: the number of the value of each argument. Of rows that bring as much that is new, one comes whose values have
-    come least often.
+    rows: the number of the value of each argument. Of rows with equally many new combinations, that with the rarest
+    values is taken.
     """
     brings = [set(itertools.combinations(enumerate(row), min(strength, len(row)))) for row in rows]
     missing, used, chosen = set().union(*brings), Counter[tuple[int, int]](), list[int]()

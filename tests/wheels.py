@@ -12,7 +12,10 @@ import pytest
 def unpacked(
     request: pytest.FixtureRequest, factory: pytest.TempPathFactory, name: str, version: str, wanted: Sequence[str]
 ) -> Path:
-    """A folder of the packages. Their wheels are fetched once, and kept with pytest's cache under that name."""
+    """Returns a folder of the packages.
+
+    Their wheels are downloaded once, and stored in pytest's cache under `name`.
+    """
     cache = getattr(request.config, "cache", None)
     wheels = cache.mkdir(f"{name}-{version}") if cache is not None else factory.mktemp("wheels")
     if not (wheels / "whole").exists():

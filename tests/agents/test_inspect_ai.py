@@ -1,4 +1,4 @@
-"""inspect_ai's sandbox environment: its own check of providers, and what that does not ask."""
+"""inspect_ai's sandbox environment: inspect_ai's own check of providers, and cases that this check does not cover."""
 
 import os
 import sys
@@ -39,7 +39,7 @@ PASSES = {
 }  # fmt: skip
 NO_NETWORK = "[box] this box has no network: work with what is in it, or ask for the data as files"
 _SHELL = "sh: not run: there are no processes in a box yet"
-#: Those that fail, and what is told of it: by the environment, or by the check itself.
+#: Checks that fail, each with a part of the message: of the environment, or of the check itself.
 FAILS = {
     "test_cwd_custom": "env should be in /usr/bin",
     "test_exec_as_user": "adduser: not found: there are no processes in a box yet",
@@ -60,7 +60,7 @@ Check = Callable[[Any], Awaitable[None]]
 
 @pytest.fixture(scope="module")
 def sample() -> Iterator[BoxSandboxEnvironment]:
-    """One for all checks, each of which takes away what it has made; found as inspect_ai finds it."""
+    """One environment for all checks, found as inspect_ai finds it. Each check removes the files that it has made."""
     kind = registry_find_sandboxenv("proxybox")
     assert kind is BoxSandboxEnvironment
     made = anyio.run(kind.sample_init, "task", None, {})
@@ -69,7 +69,7 @@ def sample() -> Iterator[BoxSandboxEnvironment]:
 
 
 class Told:
-    """An environment whose failed commands are remembered."""
+    """An environment that collects what failed commands write to stderr. `words`: all of it."""
 
     def __init__(self, sample: BoxSandboxEnvironment) -> None:
         self._sample, self.words = sample, ""
@@ -306,7 +306,7 @@ def test_the_table_of_commands_is_the_guests() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_task_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """inspect_ai's own tools, a scripted model, files of the sample: all in a process of its own."""
+    """inspect_ai's own tools, a scripted model and files of the sample, in a process of its own."""
     program = tmp_path / "task.py"
     program.write_text(TASK)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The files that commands of one sample leave for each other: counted, bounded, and removed whatever they are."""
+"""The files that commands of one sample leave for each other: counted, bounded, and removed whatever their modes."""
 
 import os
 import stat

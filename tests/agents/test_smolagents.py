@@ -16,7 +16,7 @@ from proxybox.modelsummary import MARK
 
 
 class Scripted(Model):
-    """A model that gives one piece of code after another."""
+    """A model whose answers are the given pieces of code, one after the other."""
 
     def __init__(self, *codes: str) -> None:
         super().__init__(model_id="scripted")
@@ -29,10 +29,10 @@ class Scripted(Model):
 
 @tool
 def price(name: str) -> int:
-    """Tells what a thing costs.
+    """Returns the price of a thing.
 
     Args:
-        name: what it is
+        name: the name of the thing
     """
     return {"tea": 3, "cake": 5}[name]
 
@@ -47,7 +47,7 @@ def executor() -> Iterator[BoxExecutor]:
 
 
 def run(*codes: str, **options: Any) -> tuple[Any, list[str]]:
-    """What an agent answers, and what its model reads after each step."""
+    """Returns the agent's answer, and what its model reads after each step."""
     arguments = options.pop("arguments", {})
     with CodeAgent(tools=[price], model=Scripted(*codes), executor=BoxExecutor(**options), verbosity_level=0) as agent:
         answer = agent.run("do it", additional_args=arguments, max_steps=len(codes))

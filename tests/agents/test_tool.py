@@ -1,4 +1,4 @@
-"""Python for a model: what is kept, what is begun anew, and who sees what."""
+"""Python for a model: which state stays, when a new box starts, and which conversation sees which state."""
 
 import gc
 import threading
@@ -16,7 +16,7 @@ ENDLESS = "while True:\n    try:\n        while True: pass\n    except BaseExcep
 
 @pytest.fixture(params=["blocking", "asyncio", "trio"])
 def conversation(request: pytest.FixtureRequest) -> Callable[..., list[str]]:
-    """Calls a tool of each kind with one code after another, and returns what it tells."""
+    """Returns a function that calls a tool with one code after another, and returns the tool's answers."""
 
     def blocking(*codes: str, **options: object) -> list[str]:
         with PythonTool(**options) as python:

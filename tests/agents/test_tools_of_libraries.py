@@ -1,4 +1,4 @@
-"""The tool as openai-agents, pydantic-ai and LangChain have it: called as they call it, by models of theirs."""
+"""The tool as openai-agents, pydantic-ai and LangChain call it, with scripted models of these libraries."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_openai_agents_with_a_model() -> None:
     from proxybox.agents import openai_agents
 
     class Scripted(Model):
-        """Calls the tool once, and says what it has read."""
+        """Calls the tool once, and then returns the tool's answer as text."""
 
         async def get_response(self, *args: Any, **options: Any) -> ModelResponse:
             heard = options["input"] if "input" in options else args[1]
@@ -124,7 +124,7 @@ def test_pydantic_ai() -> None:
             assert tool.tool_def.parameters_json_schema["required"] == ["code"]
             done = await Agent(FunctionModel(scripted), tools=[tool]).run("what?")
             assert sorted(done.output.split(" and ")) == ["1", "2"]
-            tested = await Agent(TestModel(), tools=[tool]).run("what?")  # which calls each tool with "a"
+            tested = await Agent(TestModel(), tools=[tool]).run("what?")  # TestModel calls each tool with "a"
             assert "NameError: name 'a' is not defined" in tested.output
             assert pydantic_ai.python_tool(python, name="run", description="Runs.").tool_def.name == "run"
 

@@ -1,4 +1,4 @@
-"""The small commands: what they print, change and return is what the host's own do, where both run."""
+"""The small commands print, change and return the same as the host's own commands, where both run."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ chmod a+X full text; chmod 700 no text; chmod -R go-rx full; printf a\\n; printf
 printf %5.2f|%-4d|%x|%c|%% 3.14159 7 255 xyz; printf \\101\\x42\\t%b c\\n; printf %s a\\n; printf %s\\n; wc -c text
 wc -l text; wc -w text; wc -c; sleep 0; sleep 0.01s 0
 """
-#: Where words or columns are ours: only what is changed, and whether it succeeds, is the same.
+#: Commands whose messages or columns differ from the host's: only the changes and the success are compared.
 OTHER_WORDS = """
 rm; rm -Z text; rm -rf .; rm -rf ..; rm --what text; mkdir; rmdir; touch; chmod 600; chmod q text; ls -l; wc text text
 sleep x; sleep; whoami x; printf; printf x y; printf %q%z; printf %d x; cat -Z

@@ -1,4 +1,4 @@
-"""Boxes in event loops, asyncio's and trio's; and a look at what is left of them."""
+"""Boxes in asyncio's and trio's event loops. A fixture compares processes, threads and descriptors before and after."""
 
 import gc
 import os
@@ -14,7 +14,10 @@ from tests.soak.counts import descendants
 
 
 def descriptors() -> dict[str, int]:
-    """Open descriptors by kind; a number that is another file's by now is no leak."""
+    """Returns the number of open descriptors of each kind.
+
+    Their numbers are not compared: a number may be used again.
+    """
     kinds: dict[str, int] = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -28,7 +31,7 @@ def descriptors() -> dict[str, int]:
 
 @pytest.fixture(scope="session", autouse=True)
 def lasting_ones() -> None:
-    """What lasts is there before the first look."""
+    """Starts what lasts as long as the process, before the first count."""
     import anyio
 
     from proxybox.controller.drivers.engine import the_engine

@@ -7,17 +7,17 @@ from typing import Any
 
 
 class OwnEnd(BaseException):
-    """What some library ends its own work with."""
+    """An exception by which some library ends its own work."""
 
 
 class Speechless(BaseException):
-    """An exception that has no words, and raises where it is asked for them."""
+    """An exception whose `__str__` raises."""
 
     def __str__(self) -> str:
         raise SystemExit("no words")
 
 
-#: What a function may raise, each by a name.
+#: The exceptions that a function may raise, by name.
 RAISES: dict[str, Callable[[], BaseException]] = {
     "ValueError": lambda: ValueError("mine"),
     "FileNotFoundError": lambda: FileNotFoundError(2, "mine"),
@@ -34,11 +34,11 @@ RAISES: dict[str, Callable[[], BaseException]] = {
 
 
 def fail(name: str) -> Any:
-    """A host function that raises."""
+    """A host function that raises an exception of RAISES."""
     raise RAISES[name]()
 
 
-#: A program that says what it got of such a function.
+#: A program that prints the exception that the host function `fail` raises in it.
 ASKS = """
 import host, sys
 try: print(host.fail(sys.argv[1]))
@@ -47,7 +47,7 @@ except BaseException as error: print(type(error).__name__, str(error).partition(
 
 
 def told(name: str) -> str:
-    """What that program prints."""
+    """Returns what ASKS prints for an exception of RAISES."""
     error = RAISES[name]()
     kind = type(error).__name__
     if kind in ("ValueError", "FileNotFoundError", "StopIteration"):

@@ -1,4 +1,7 @@
-"""The engine: guests that say anything, or do not listen, cost only themselves. They are fakes, and no processes."""
+"""The engine: a guest that sends anything, or does not read, harms only itself.
+
+The guests are fakes without a process.
+"""
 
 import fcntl
 import os
@@ -32,7 +35,7 @@ class Watch(FakeWatch):
 
 
 class Fake:
-    """One guest's ends, and how the engine is done with it."""
+    """The guest's ends of the pipes, and how the engine has ended the guest."""
 
     def __init__(self) -> None:
         self.builder = WorldBuilder(Policy(limits={"calls": None}), find_guest(), BoxFolder())
@@ -60,7 +63,7 @@ class Fake:
         return data
 
     def ask(self) -> int:
-        """Two round trips: all that was said to the engine before is in one batch of events with the first."""
+        """Makes two round trips: all requests from before are in one batch of events with the first of them."""
         for _ in range(2):
             self.say(encode_request(GETPID))
             answer = self.hear(16)
@@ -117,7 +120,10 @@ def test_nonsense(fake):
 
 
 def test_a_guest_that_does_not_read(fake):
-    """A reply that the pipe does not take waits, nothing more is executed before it has gone, and it comes whole."""
+    """A reply that the pipe does not take waits.
+
+    The guest's next call runs only after all of the reply has been written.
+    """
     deaf, other = fake(), fake()
     size = 1 << 20
     deaf.say(encode_request(GETRANDOM, (4096, size, 0)))
@@ -134,13 +140,13 @@ def test_a_guest_that_does_not_read(fake):
 
 
 def test_requests_without_end_and_nobody_reads(fake):
-    """Small answers fill the pipe at last; then nothing more is answered, nor kept."""
+    """Small answers fill the pipe. After that the engine answers no further calls, and stores no further answers."""
     deaf, other = fake(), fake()
     fcntl.fcntl(deaf.reply, fcntl.F_SETPIPE_SZ, 4096)
     while not deaf.channel.unsent:
         calls = deaf.world.thread.calls
         deaf.say(encode_request(GETPID))
-        while deaf.world.thread.calls == calls:  # it is not its turn while it owes more than the other
+        while deaf.world.thread.calls == calls:  # it has no turn while it has used more time than the other
             assert other.ask()
         assert other.ask()
     assert len(deaf.channel.unsent) == 16
@@ -162,7 +168,7 @@ def test_a_guest_that_goes_without_reading(fake):
 
 
 def test_deadlines_that_nobody_waits_for_are_not_kept(fake):
-    """A guest that begins long waits and is interrupted in them, again and again, grows nothing."""
+    """A guest that begins long waits and is interrupted, again and again, does not make the list of deadlines grow."""
     engine = the_engine()
     sleeper = fake()
     long = (10**6).to_bytes(8, "little") + bytes(8)

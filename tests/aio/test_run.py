@@ -1,4 +1,4 @@
-"""`AsyncSandbox.run`: what it gives, its callbacks, its end by cancellation, many at once."""
+"""`AsyncSandbox.run`: its result, its callbacks, its end by cancellation, and many runs at once."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from proxybox import AsyncSandbox, Status
 
 pytestmark = pytest.mark.anyio
 
-#: Speaks, and then waits for nothing that ever comes.
+#: Prints a line, and then sleeps for longer than any test.
 HANGS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"
 
 
@@ -92,7 +92,7 @@ print(sys.stdin.read())
     with os.fdopen(reading) as source, os.fdopen(writing, "w") as sink:
 
         async def feed(text: str) -> None:
-            if text.startswith("alarm"):  # the program waits for its input, or will
+            if text.startswith("alarm"):  # the program waits for its input, or will wait soon
                 sink.write("from a pipe")
                 sink.close()
 
@@ -103,7 +103,7 @@ print(sys.stdin.read())
 
 
 async def test_two_boxes_wait_for_one_descriptor():
-    """What one has read the other has not; both see the end."""
+    """Each byte is read by one of the two boxes; both see the end of file."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as source:
         async with AsyncSandbox() as box, anyio.create_task_group() as group:
@@ -204,7 +204,7 @@ async def test_cancelled_while_it_runs(warm: bool):
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("often", [1, 3])
 async def test_asyncios_own_cancellation(often: int):
-    """It comes again while the first is still being seen to, and does not wait for threads."""
+    """asyncio cancels again while the first cancellation is still handled, and does not wait for threads."""
     here = asyncio.Event()
     async with AsyncSandbox() as box:
         task = asyncio.ensure_future(box.run(HANGS, on_stdout=lambda _: here.set()))
@@ -215,7 +215,7 @@ async def test_asyncios_own_cancellation(often: int):
         with pytest.raises(asyncio.CancelledError):
             await task
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(box.run("while True: pass"), 0.01)  # most likely it has not started
+            await asyncio.wait_for(box.run("while True: pass"), 0.01)  # it has probably not started yet
         assert (await box.run("print(1)")).ok
 
 
@@ -254,7 +254,10 @@ FLOOD = "import sys\nfor n in range(4000):\n    sys.stdout.write('x' * 999 + chr
 
 
 async def test_a_slow_reader_lets_the_program_wait():
-    """While the first piece is not taken the program does no more than fills the backlog, whatever else goes on."""
+    """While the callback has not returned, the program writes only until the backlog is full.
+
+    Other boxes run meanwhile.
+    """
     calls = []
 
     def count(call):
@@ -269,7 +272,7 @@ async def test_a_slow_reader_lets_the_program_wait():
             if not seen:
                 other = await box.run("print(1)")  # other boxes are served meanwhile
                 assert other.ok
-                while len(calls) < 60:  # it goes on until the backlog is full
+                while len(calls) < 60:  # the program writes until the backlog is full
                     await anyio.sleep(0)
                 assert len(calls) < 100
             seen += len(text)
@@ -313,11 +316,11 @@ async def test_a_program_that_is_held_can_end(how: str):
 
 
 async def test_two_hundred_at_once():
-    """All live at the same time: each waits until the last has spoken."""
+    """All live at the same time: each waits until the last one has called `gate`."""
     count = 200
     here, go_on = 0, anyio.Event()
     threads = set()
-    before = len(os.listdir("/proc/self/task"))  # other tests' event loops have left some that wait for work
+    before = len(os.listdir("/proc/self/task"))  # event loops of other tests have left idle worker threads
 
     async def gate() -> str:
         nonlocal here

@@ -1,4 +1,4 @@
-"""`AsyncSession` and `AsyncPool`: as their blocking twins, many at once, and what cancellation leaves alive."""
+"""`AsyncSession` and `AsyncPool`: equal to their blocking twins, many at once, and alive after cancellation."""
 
 import contextlib
 import contextvars
@@ -68,7 +68,7 @@ async def test_sessions_interleave():
 
 
 async def refusals(session, ask):
-    """What is raised where something is asked of a session by a callback of its own call."""
+    """Returns the messages of the RuntimeErrors that a callback gets when it uses the session of its own call."""
     errors = []
 
     async def out(text):
@@ -110,7 +110,7 @@ async def test_cancelled_calls_that_do_not_heed_it_end_the_session():
 
 @pytest.mark.parametrize("call", ["os.read(reading, 1)", "select.select([reading], [], [])"], ids=["direct", "trapped"])
 async def test_an_interrupt_while_a_request_is_on_its_way(call):
-    """It reaches the guest before its call is looked at, which then does not wait."""
+    """The interrupt reaches the guest before its call is executed, so the call does not wait."""
     armed = []
 
     def interrupt(asked):
@@ -123,7 +123,7 @@ async def test_an_interrupt_while_a_request_is_on_its_way(call):
     async with AsyncSandbox(interceptors=[interrupt], limits={"wall_time": 10}) as box, await box.session() as session:
         await session.exec("import os, select; reading, writing = os.pipe()", check=True)
         process = session._live._live.process
-        # In a direct call the stub puts the signal off.
+        # In a direct call the stub defers the signal.
         armed.append(process._puts_off if "read(" in call else lambda: process.has_pending(signal.SIGINT))
         result = await session.exec(call)
         assert (result.status, result.error.type) == (Status.ERROR, "KeyboardInterrupt")
@@ -177,7 +177,7 @@ async def test_a_stream_that_is_not_read_is_held():
 
 
 async def test_what_is_shown():
-    """By `on_display`, whether it is a coroutine function or not, and in the order in which it comes."""
+    """`on_display`, a coroutine function or not, gets displays in their order among the output."""
     told = []
 
     async def show(event):
@@ -244,7 +244,7 @@ async def test_files_are_reached_between_calls():
 
 
 async def test_closed_while_a_file_is_read(monkeypatch):
-    """Whoever holds its files gives it back."""
+    """The reader of the session's files closes the session when it has finished."""
     async with AsyncSandbox() as box, await box.session() as s:
         work = s._at_rest
 
@@ -262,7 +262,7 @@ async def test_closed_while_a_file_is_read(monkeypatch):
 
 
 async def test_looks_have_bounds():
-    """Code that is too large to cross has no completions; what a look calls is counted."""
+    """Code that is too large for a message has no completions. OS calls during a look are counted and limited."""
     async with AsyncSandbox(session={"value_size": "4K"}) as box, await box.session() as s:
         assert await s.complete("x" * (1 << 20)) == proxybox.Completion((1 << 20) - 200, ())
         assert await s.inspect("x" * (1 << 20)) is None
@@ -272,7 +272,7 @@ async def test_looks_have_bounds():
             "        while True: os.access('/', 0); count += 1\nmany = Many()"
         )
         assert (await s.complete("many.x")).matches == ()
-        assert 0 < await s.get("count") <= 5001  # at the last one it is interrupted
+        assert 0 < await s.get("count") <= 5001  # the last call is interrupted
         assert s.alive
 
 
@@ -305,7 +305,7 @@ async def test_coroutine_functions():
 
 
 async def test_coroutine_functions_meet_while_they_wait():
-    """Each waits for the other's box."""
+    """Each function waits for the function of the other box."""
     events = anyio.Event(), anyio.Event()
 
     async def meet(n):
@@ -349,7 +349,7 @@ async def test_a_coroutine_function_ends_with_its_call():
         finally:
             ended.append(1)
 
-    patient = {"grace": 50}  # on a busy machine a guest may take long to heed an interrupt
+    patient = {"grace": 50}  # on a busy machine a guest may need long to handle an interrupt
     async with AsyncSandbox(functions={"hang": hang}, session=patient) as box, await box.session() as s:
         await s.exec("import host")
         with anyio.CancelScope() as scope:
@@ -394,7 +394,7 @@ async def test_a_pool():
 
 
 async def test_a_pool_whose_boxes_share_nothing():
-    """As with Pool: each is started by itself."""
+    """As with Pool: each box is started by itself."""
     async with AsyncPool(size=2, warm=False) as pool:
         seeds = [(await pool.run("print(hash('x'))")).stdout for _ in range(3)]
         async with await pool.session() as session:
@@ -405,7 +405,7 @@ async def test_a_pool_whose_boxes_share_nothing():
 
 
 async def test_a_guest_of_a_pool_that_is_killed_before_it_begins():
-    """Another one runs the program, as with Pool."""
+    """Another guest runs the program, as with Pool."""
     async with AsyncPool(size=1) as pool:
         take, killed = pool._ready.take, []
 

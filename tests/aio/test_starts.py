@@ -1,4 +1,4 @@
-"""Starts of many boxes by one sandbox do not stand before those of another."""
+"""The starts of many boxes by one sandbox do not delay the starts of another sandbox."""
 
 import threading
 import time
@@ -44,7 +44,10 @@ def _burn() -> None:
 async def test_who_has_started_more_waits_where_another_wants_something(
     anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch, wants: bool
 ) -> None:
-    """A tenth of a second at the most, however long its last start was. Nobody waits where only one has work."""
+    """The wait is a tenth of a second at most, however long the last start took.
+
+    It is 0 where only one sandbox has work.
+    """
     busy, other, waits = Errands(), Errands(), list[float]()
 
     async def sleep(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Blocking classes and their twins for event loops: the same names, the same arguments, the same words about them."""
+"""Blocking classes and their twins for event loops have the same names, the same arguments, and the same docstrings."""
 
 import inspect
 import re
@@ -17,7 +17,7 @@ _CANCELS = "a loop cancels the task that waits"
 _HERE = "a Pool's boxes may be those of other processes, where its caller sees no calls and has no interpreter"
 _NO_LOOP = "for the command line and its like, which have no loop"
 
-#: What one of two twins has and the other has not, and why.
+#: Names that only one of two twins has, with the reason.
 ONLY = {
     (Pool, "submit"): _FUTURES,
     (Pool, "map"): _FUTURES,
@@ -25,7 +25,7 @@ ONLY = {
     (AsyncPool, "guest"): _HERE,
     (AsyncPool, "interrupt"): _HERE,
 }
-#: The same of the parameters.
+#: Parameters that only one of two twins has, with the reason.
 PARAMETERS_ONLY = {
     (Sandbox, "run", "on_start"): _CANCELS,
     (Pool, "run", "on_start"): _CANCELS,
@@ -41,7 +41,7 @@ PARAMETERS_ONLY = {
     (AsyncPool, "__init__", "audit"): _HERE,
     (AsyncPool, "__init__", "guest_library"): _HERE,
 }
-#: Made by their sandbox or pool, and by nobody else.
+#: Classes whose objects only a sandbox or a pool makes.
 MADE_INSIDE = {Session}
 
 _OF_LOOPS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
@@ -55,7 +55,7 @@ _SPELT = [
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> None:
-    """No box starts here, and looks for what is left, one for each of two hundred names, take half a minute."""
+    """Replaces the fixture that looks for leaks: no box starts here, and 200 looks would take half a minute."""
 
 
 def names(cls: type) -> set[str]:
@@ -70,7 +70,7 @@ def spelt(annotation: Any) -> str:
 
 
 def parameters(cls: type, name: str) -> Iterator[tuple[str, Any, Any, str]]:
-    """What stands for itself: arguments that a class hands on to another one are those of that one."""
+    """Yields the parameters of a method. Keyword arguments that `__init__` passes on to another class are left out."""
     found = inspect.signature(getattr(cls, name)).parameters.values()
     handed_on = [each for each in found if each.kind is each.VAR_KEYWORD and each.name == "options"]
     for each in found:

@@ -1,7 +1,8 @@
 """Functions of the caller that raise anything: the rules of controller/callers.py, by kind, by exception, by driver.
 
-A host function's exception is the program's. Any other function's ends its own run, whose caller gets it. Each time
-another program waits in the same sandbox meanwhile, goes on to its end, and is followed by one more.
+A host function's exception is raised in the program. The exception of any other function ends its own run, and reaches
+the caller of that run. Each time another program waits in the same sandbox meanwhile, continues to its end, and is
+followed by one more.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from proxybox.controller.drivers.engine import the_engine
 from tests.aio import raised
 from tests.aio.raised import ASKS, RAISES
 
-#: A program that waits for its caller, and then says that it is whole.
+#: A program that waits for a host function, and then prints "whole".
 WAITS = "import host; host.gate(); print('whole')"
-#: A program that calls each function but host functions, and goes on where none ends it.
+#: A program that causes a call of each kind of function except host functions.
 SPEAKS = "import os, sys\nprint('out', flush=True)\nprint('err', file=sys.stderr, flush=True)\nos.mkdir('x')\ninput()"
 PLAIN, TIMED = "a function", "a function with a timeout"
 FUNCTIONS = (PLAIN, TIMED)
@@ -36,7 +37,7 @@ OBSERVERS = ("interceptor", "audit")
 
 
 class Raiser:
-    """A function that raises, if it is called for the program that is to see it, and what it has raised last."""
+    """Raises in the OS call `mkdir`, and in everything that is no OS call. error: the last exception that it raised."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -49,17 +50,17 @@ class Raiser:
         raise self.error
 
     def fail(self, name: str) -> Any:
-        """The host function."""
+        """The host function `fail`."""
         return raised.fail(name)
 
     def options(self, kind: str) -> dict[str, Any]:
-        """Those of the sandbox."""
+        """Returns the sandbox's options for a kind of function."""
         fail = HostFunction(self.fail, timeout=100) if kind == TIMED else self.fail
         observers = {"interceptor": {"interceptors": [self]}, "audit": {"audit": self}}
         return {"functions": {"fail": fail}, **observers.get(kind, {})}
 
     def arguments(self, kind: str) -> dict[str, Any]:
-        """Those of the run."""
+        """Returns the run's arguments for a kind of function."""
         return {kind: self} if kind in (*STREAMS, "stdin") else {}
 
 
@@ -72,7 +73,7 @@ def gated(options: dict[str, Any], gate: Callable[[], Any]) -> dict[str, Any]:
 
 @contextmanager
 def neighbour(run: Callable[..., proxybox.Result], is_there: threading.Event, gate: threading.Event) -> Iterator[None]:
-    """Another program, which is there all the time, and ends well."""
+    """Runs another program that waits during the context, and must then end well."""
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(run, WAITS, timeout="none")
         try:
@@ -131,7 +132,7 @@ def test_blocking(driver: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [PLAIN, *STREAMS])
 def test_a_pool_of_processes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its host functions are called in a worker process, its callbacks in this one."""
+    """Its host functions are called in a worker process, its callbacks in this process."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     raiser = Raiser()
     with Pool(size=2, processes=1, functions={"fail": raised.fail}) as pool, ThreadPoolExecutor() as threads:
@@ -159,7 +160,10 @@ def test_a_pool_of_processes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def cancelled_elsewhere() -> None:
-    """Waits for what somebody else cancels: a task of asyncio; in trio only scopes are cancelled."""
+    """Waits for a task that something else cancels.
+
+    In trio only scopes can be cancelled: there it raises GeneratorExit.
+    """
     if sys.modules["sniffio"].current_async_library() == "trio":
         raise GeneratorExit
     task = asyncio.ensure_future(asyncio.sleep(1000))
@@ -168,7 +172,7 @@ async def cancelled_elsewhere() -> None:
 
 
 async def cancels_itself() -> str:
-    """Cancels the task that it runs in, and returns before that reaches it."""
+    """Cancels the task in which it runs, and returns before the cancellation is delivered."""
     if (task := asyncio.current_task() if sys.modules["sniffio"].current_async_library() != "trio" else None) is None:
         raise GeneratorExit
     task.cancel()
@@ -176,7 +180,7 @@ async def cancels_itself() -> str:
 
 
 async def is_cancelled_in_its_task() -> None:
-    """Somebody else cancels the task that a function runs in."""
+    """Has the event loop cancel the task in which it runs."""
     if sys.modules["sniffio"].current_async_library() == "trio":
         raise GeneratorExit
     task = asyncio.current_task()
@@ -186,7 +190,7 @@ async def is_cancelled_in_its_task() -> None:
 
 
 async def has_tasks_that_fail() -> None:
-    """A group of tasks of its own, one of which raises what is no Exception."""
+    """Starts a group of tasks, one of which raises an exception that is no Exception."""
 
     async def leave() -> None:
         raise raised.OwnEnd
@@ -222,7 +226,7 @@ async def task_beside(box: AsyncSandbox, is_there: anyio.Event, gate: anyio.Even
 
 
 async def in_a_session(box: AsyncSandbox, kind: str, name: str, raiser: Raiser) -> str:
-    """Runs the program in a session. Returns what it has printed, or raises."""
+    """Runs the program in a session, and returns its output. Raises what the session raises."""
     async with (
         await box.session()
         if isinstance(box, AsyncPool)
@@ -283,14 +287,14 @@ async def beside_a_neighbour(driver: str, kind: str) -> None:
 async def expect(run: Callable[[], Awaitable[str]], kind: str, name: str, raiser: Raiser) -> None:
     if kind in FUNCTIONS or kind == "a coroutine function":
         printed = await run()
-        if name in RAISES and name != "StopIteration":  # of a coroutine it is a RuntimeError (PEP 479)
+        if name in RAISES and name != "StopIteration":  # in a coroutine StopIteration becomes RuntimeError (PEP 479)
             assert printed == raised.told(name)
         else:
             assert printed.startswith(("HostError", "returned", "RuntimeError", "StopIteration")), printed
         return
     with pytest.raises(Exception) as got:
         await run()
-    if isinstance(raiser.error, StopIteration):  # which no coroutine raises (PEP 479)
+    if isinstance(raiser.error, StopIteration):  # a coroutine cannot raise it (PEP 479)
         assert isinstance(got.value, RuntimeError)
         assert got.value.__cause__ is raiser.error
     elif isinstance(raiser.error, Exception):
@@ -308,9 +312,9 @@ def test_event_loops(driver: str, kind: str, backend: str) -> None:
     if (driver == "pool" and kind in OBSERVERS) or (driver != "sessions" and kind == "on_display"):
         return  # there is no such argument
     if driver == "sessions" and kind == "a coroutine that reads":
-        return  # it is the same as a run's
+        return  # the same as in a run
     the_engine()
-    if backend == "asyncio":  # without the variable by which anyio.run tells all callbacks of the loop what it is
+    if backend == "asyncio":  # asyncio.run does not set sniffio's variable; anyio.run does
         asyncio.run(beside_a_neighbour(driver, kind))
     else:
         anyio.run(beside_a_neighbour, driver, kind, backend="trio")
@@ -318,7 +322,7 @@ def test_event_loops(driver: str, kind: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_our_own_cancellation_passes(backend: str) -> None:
-    """A run that is cancelled in the middle of a callback ends as cancelled, and so does a function of a run."""
+    """A run that is cancelled during a callback ends as cancelled, and so does a host function of a run."""
 
     async def main() -> None:
         seen: list[str] = []
@@ -351,7 +355,7 @@ def test_our_own_cancellation_passes(backend: str) -> None:
 
 
 def test_a_task_that_is_cancelled_in_a_callback() -> None:
-    """asyncio's own way to cancel, which no scope of anyio knows of."""
+    """asyncio's own cancellation, of which anyio's scopes know nothing."""
 
     async def main() -> None:
         is_there = asyncio.Event()
@@ -403,11 +407,11 @@ print("went on")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("kind", ["coroutine", "callback"])
 def test_ctrl_c_stops_the_program_of_a_loop(kind: str, backend: str) -> None:
-    """In the middle of a coroutine function, or of a callback, which run in the main thread."""
+    """Ctrl-C during a coroutine function or a callback, both of which run in the main thread."""
     code = textwrap.dedent(CTRL_C.format(kind=kind, backend=backend))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode
     assert ended.stdout == ""
     assert ended.stderr.strip(" |+-\n").endswith("KeyboardInterrupt"), (
         ended.stderr
-    )  # within a group, where trio raises it
+    )  # trio raises it within an exception group

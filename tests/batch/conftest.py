@@ -1,4 +1,4 @@
-"""Batches leave nothing behind: what tests/pool/conftest.py sees to."""
+"""Batches leave nothing behind: the fixtures of tests/pool/conftest.py check that."""
 
 from tests.pool.conftest import _lasting as _lasting
 from tests.pool.conftest import _modules_of_tests as _modules_of_tests

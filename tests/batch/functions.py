@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def ends() -> None:
-    """A host function that ends its process, as a fault of the interpreter would."""
+    """A host function that kills its process, as a fault of the interpreter would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def ends_once(mark: str) -> None:
-    """The same, the first time."""
+    """A host function that kills its process the first time. mark: a file that it makes then."""
     try:
         Path(mark).touch(exist_ok=False)
     except FileExistsError:
@@ -20,10 +20,10 @@ def ends_once(mark: str) -> None:
 
 
 def double(number: int) -> int:
-    """Shipped as its source."""
+    """Doubles a number. Its source is shipped."""
     return 2 * number
 
 
 def inverse(number: float) -> float:
-    """Shipped as its source."""
+    """Returns the inverse. Its source is shipped."""
     return 1 / number

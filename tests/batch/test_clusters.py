@@ -1,5 +1,6 @@
-"""Batches on a cluster of dask's, and of Ray's where it is installed; each in a process of its own, since both leave
-threads behind.
+"""Batches on clusters of dask, and of Ray where it is installed.
+
+Each is in its own process: both leave threads behind.
 """
 
 import os
@@ -24,7 +25,7 @@ def python(*words: str, folder: Path, **environment: str) -> subprocess.Complete
 
 
 def test_a_worker_is_killed_in_the_middle(tmp_path: Path) -> None:
-    """The example, smaller."""
+    """Runs the example with fewer items."""
     pytest.importorskip("distributed", reason="the extra cluster is not installed")
     done = python(str(ROOT / "examples/cluster.py"), "200", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -71,7 +72,10 @@ if __name__ == "__main__":
 
 
 def test_what_dasks_workers_do(tmp_path: Path) -> None:
-    """Unsafe ones get nothing; an item that ends them is given up, and no other; a closed batch leaves them free."""
+    """Unsafe workers get no items.
+
+    An item that kills its worker is given up alone. A closed batch frees the workers.
+    """
     pytest.importorskip("distributed", reason="the extra cluster is not installed")
     (tmp_path / "script.py").write_text(DASK)
     done = python("script.py", folder=tmp_path)
@@ -126,7 +130,7 @@ if __name__ == "__main__":
 
 
 def test_an_item_is_not_to_blame_for_workers_of_dasks_that_are_told_to_leave(tmp_path: Path) -> None:
-    """One is retired and one is closed, each while it runs the item, which then runs on the third."""
+    """One worker is retired and one is closed while it runs the item. The item then ends on the third worker."""
     pytest.importorskip("distributed", reason="the extra cluster is not installed")
     (tmp_path / "script.py").write_text(LEAVING)
     done = python("script.py", folder=tmp_path, PYTHONSAFEPATH="1")

@@ -64,7 +64,7 @@ def test_only_what_has_no_result_runs(batch: Run, tmp_path: Path) -> None:
 
 
 def test_from_a_pipe_to_a_pipe(batch: Run, tmp_path: Path) -> None:
-    """Files are looked for in the current folder."""
+    """Input files are found in the current folder."""
     (tmp_path / "in.txt").write_text("hello")
     job = {"code": "print(input())", "stdin": {"file": "in.txt"}}
     done = batch("-", "--output", "-", "-n", "1", input=json.dumps(job) + "\n")
@@ -106,7 +106,10 @@ def test_what_makes_no_sense(batch: Run, tmp_path: Path, words: list[str], statu
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_goes_on_where_it_was_cut_off(batch: Run, tmp_path: Path, number: int) -> None:
-    """A program notes each of its runs. What has a result in the file has run once, whatever has ended the command."""
+    """A program notes each of its runs.
+
+    A job with a result in the file has run once, whatever has ended the command.
+    """
     (tmp_path / "notes").mkdir()
     code = (
         "import os, sys\nos.write(os.open('/notes/' + sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'x')\n"

@@ -1,4 +1,4 @@
-"""The engine by itself: what is given when, what is tried again, and what is never given twice."""
+"""The engine alone: when items are submitted, which are tried again, and which are never submitted twice."""
 
 import itertools
 from collections import Counter
@@ -16,7 +16,7 @@ Happens = Callable[[Sequence[int]], Sequence[Any]]
 
 
 class Scripted:
-    """Workers whose tasks end when they are given, in the way that a function says."""
+    """Workers whose tasks end at once. happens: returns the results of a task, or raises."""
 
     pause = None
 

@@ -1,4 +1,4 @@
-"""The two files of `proxybox batch`: jobs, which are read with care, and results, which are written with care."""
+"""The two files of `proxybox batch`: jobs, which are checked on reading, and results, which survive a cut."""
 
 import contextlib
 import fcntl
@@ -132,7 +132,7 @@ def test_paths_that_lead_elsewhere(tmp_path: Path, path: str) -> None:
 
 
 def test_what_is_no_file_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Links may have come with submissions; a pipe would never end."""
+    """Links may come from submissions; reading a pipe would never end."""
     folder = tmp_path / "jobs"
     (folder / "sub").mkdir(parents=True)
     (tmp_path / "secret").write_text("secret")
@@ -181,7 +181,7 @@ def test_results_are_known_again(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_is_removed(tmp_path: Path) -> None:
-    """Wherever it was: what comes next is a line of its own."""
+    """At any byte of the line; the next result is a line of its own."""
     path = tmp_path / "results.jsonl"
     first = written(path, "a")
     whole = written(path, "b")

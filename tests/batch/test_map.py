@@ -23,7 +23,7 @@ from tests.pool.conftest import children
 SQUARE = "print(int(input()) ** 2)"
 #: A program that notes each of its runs.
 NOTES = "import os, sys\nos.write(os.open('/notes/' + sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'x')\n"
-#: What lets a program wait for the test, under a condition.
+#: Code with which a program waits for the file `go` of the test, under a condition.
 WAITS = "\nimport os, time\nwhile {} and not os.path.exists('/notes/go'): time.sleep(0.01)\n"
 
 
@@ -38,7 +38,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_results_come_as_they_are_there(tmp_path: Path) -> None:
-    """The first item waits until the caller has the results of the others."""
+    """The first item ends only after the caller has the results of the others."""
     code = "import sys" + WAITS.format("sys.argv[1] == '0'")
     items = [{"args": [str(number)]} for number in range(3)]
     found: list[int] = []
@@ -74,7 +74,7 @@ def test_a_script_has_its_folder(tmp_path: Path) -> None:
 
 
 def test_what_programs_do_wrong_ends_no_batch() -> None:
-    """And so the values of a function are in Results, unlike those of Pool.map."""
+    """Results have errors, so values of a function are in Results, too, unlike those of Pool.map."""
     found = list(proxybox.map(inverse, [1, 0, 4], workers=1))
     assert [result.value for result in found] == [1.0, None, 0.25]
     assert found[1].error is not None
@@ -158,11 +158,14 @@ def workers() -> list[int]:
 
 
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    """Nothing is lost, and nothing runs again that has answered. Both workers are in the middle of a chunk then."""
+    """No result is lost, and no item with a result runs again.
+
+    Both workers are in the middle of a chunk at the kill.
+    """
     lost: list[int] = []
     answered: set[int] = set()
     before: set[int] = set()
-    of_others = set(workers())  # those of earlier tests may be ending
+    of_others = set(workers())  # workers of earlier tests may be ending
 
     def kill() -> None:
         while sum(int(path.name) >= 60 for path in tmp_path.iterdir()) < 2:
@@ -212,7 +215,7 @@ def test_an_item_that_ends_its_worker_once(tmp_path: Path) -> None:
 
 
 def test_workers_that_all_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then something else is wrong than the items."""
+    """When all workers end, the items are not the cause."""
     monkeypatch.setattr(mapping, "_MOST_LOST", 3)
     with pytest.raises(BatchError, match="workers end one after the other, and nothing has been answered"):
         list(proxybox.map("import host; host.ends()", [{}] * 100, workers=1, functions={"ends": ends}))
@@ -222,7 +225,7 @@ def test_workers_that_all_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_closing_ends_what_runs(tmp_path: Path) -> None:
-    """The rest of the fixture sees that no process is left."""
+    """A fixture checks that no process is left."""
     code = NOTES + "import time; time.sleep(0 if sys.argv[1] == '0' else 300)"
     items = ({"args": [str(number)]} for number in itertools.count())
     results = proxybox.map(code, items, workers=2, size=1, filesystem=notes(tmp_path), limits={"wall_time": 1000})
@@ -260,7 +263,7 @@ def test_threads_of_this_process() -> None:
 
 
 def test_threads_whose_batch_is_closed(tmp_path: Path) -> None:
-    """The two share one box at a time, so the first items must not wait behind one that takes long."""
+    """The two workers share one box at a time, so the first items must not wait for one that takes long."""
     code = NOTES + "import time; time.sleep(0 if int(sys.argv[1]) < 8 else 300)"
     with ThreadPoolExecutor(2) as executor:
         items = ({"args": [str(number)]} for number in itertools.count())
@@ -273,7 +276,7 @@ def test_threads_whose_batch_is_closed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def _resource_tracker() -> Iterator[None]:
-    """multiprocessing's own process would stay until this one ends."""
+    """Stops multiprocessing's own process, which would otherwise last as long as this one."""
     yield
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
@@ -287,7 +290,7 @@ def test_processes_of_multiprocessing() -> None:
 
 @pytest.mark.usefixtures("_resource_tracker")
 def test_an_executor_that_breaks() -> None:
-    """multiprocessing has no other process in its place. What has answered comes first."""
+    """multiprocessing starts no other process in its place. The results from before the break come first."""
     code = "import host, sys\nif sys.argv[1] == '20': host.ends()\nprint(sys.argv[1])"
     came: list[str] = []
     items = ({"args": [str(number)]} for number in range(2000))
@@ -324,7 +327,7 @@ def test_a_worker_without_the_interpreter_says_so() -> None:
 
 
 def test_a_chunk_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has not begun is left, to be given to any worker."""
+    """Items that have not begun are returned to the queue, for any worker."""
     monkeypatch.setattr(working, "_SECONDS", 0.0)
     assert 1 <= len(working.run_some(chunk(50))) <= 3
     monkeypatch.setattr(working, "_SECONDS", 1000.0)

@@ -1,6 +1,6 @@
-"""A classroom to attack: one that really serves, its honest people, and who is none of them.
+"""A classroom to attack: a real server, its honest students, and attackers.
 
-Attackers come from addresses of their own within 127.0.0.0/8, so that their wrong codes are counted apart.
+Attackers come from their own addresses within 127.0.0.0/8, so that their wrong codes are counted separately.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from tests.classroom.listening import classroom, log_of
 if TYPE_CHECKING:
     import subprocess
 
-#: An exercise with all that students may not see; each of these texts has the word SECRET in it.
+#: An exercise with everything that students must not see; each of these texts contains the word SECRET.
 COURSE: Final[Mapping[str, str]] = {
     "course.toml": 'title = "Course"\nlessons = ["double", "cases"]\nseats = 40\n',
     "double/exercise.toml": 'title = "Double"\nhints = ["First hint.", "Second hint.", "Third hint."]\n',
@@ -62,7 +62,7 @@ def test_shown_last(student):
     "cases/data/secret/1.in": "SECRETcase\n",
     "cases/data/secret/1.ans": "SECRETanswer\n",
 }
-#: What of the course nobody may see but the teacher.
+#: Parts of the course that only the teacher may see.
 SECRETS: Final = ("SECRET", "918273", "1836546")
 _ADDRESSES: Final = (f"127.0.{high}.{low}" for high in range(1, 250) for low in range(1, 250))
 _numbers: Final = itertools.count(1)
@@ -70,7 +70,7 @@ _numbers: Final = itertools.count(1)
 
 @attrs.frozen
 class Student:
-    """Somebody with a seat. http: the browser."""
+    """A student with a seat. http: the browser."""
 
     http: httpx.Client
     me: Mapping[str, Any]
@@ -83,16 +83,16 @@ class Student:
         return self.http.put(f"/api/exercises/{exercise}/files", json={"files": files, "save": _new_save(), **more})
 
     def ask(self, what: str, files: Mapping[str, str] | None = None, exercise: str = "double") -> httpx.Response:
-        """Asks for "run", "check" or "hand-in"."""
+        """Sends "run", "check" or "hand-in" for an exercise."""
         body = {"save": _new_save(), **({} if files is None else {"files": files})}
         return self.http.post(f"/api/exercises/{exercise}/{what}", json=body)
 
     def events(self, after: str = "") -> "Events":
-        """A stream of the own events."""
+        """Returns the stream of this student's events."""
         return Events(self.http, f"/api/events?after={after}" if after else "/api/events")
 
     def until(self, what: str, code: str, kind: str = "run", exercise: str = "double") -> list[tuple[str, Any]]:
-        """Runs code as the main file, and returns all events of it until one of this name."""
+        """Runs code as the main file, and returns all events of the run up to the first one named `what`."""
         main = "solution.py" if exercise == "double" else "main.py"
         with self.events() as events:
             answer = self.ask(kind, {main: code}, exercise)
@@ -105,7 +105,7 @@ def _new_save() -> str:
 
 
 class Events:
-    """A stream of events that is read."""
+    """A stream of events, as a client reads it."""
 
     def __init__(self, http: httpx.Client, path: str) -> None:
         self._http, self._path = http, path
@@ -123,7 +123,7 @@ class Events:
         self._closing.close()
 
     def next(self) -> tuple[str, Any]:
-        """The name and the data of the next event. Raises StopIteration when the stream has ended."""
+        """Returns the name and the data of the next event. Raises StopIteration when the stream has ended."""
         name = ""
         while True:
             line = next(self._lines)
@@ -134,14 +134,14 @@ class Events:
                 return name, json.loads(line.removeprefix("data: "))
 
     def until(self, what: str) -> list[tuple[str, Any]]:
-        """All events until one of this name, which is the last."""
+        """Returns all events up to the first one named `what`, which is the last of them."""
         found = []
         while not found or found[-1][0] != what:
             found.append(self.next())
         return found
 
     def rest(self) -> list[tuple[str, Any]]:
-        """All events until the stream ends."""
+        """Returns all events until the stream ends."""
         found = []
         with contextlib.suppress(StopIteration, httpx.RemoteProtocolError):
             while True:
@@ -151,7 +151,7 @@ class Events:
 
 @attrs.define
 class Target:
-    """A classroom that runs."""
+    """A running classroom."""
 
     process: "subprocess.Popen[str]"
     url: str
@@ -166,8 +166,8 @@ class Target:
         return int(self.url.rpartition(":")[2])
 
     def browser(self, *, headers: Mapping[str, str] | None = None, address: str | None = None) -> httpx.Client:
-        """A browser without a cookie, at an address of its own."""
-        from tests.classroom import declared  # which needs the extra classroom
+        """Returns a browser without a cookie, with an address of its own."""
+        from tests.classroom import declared  # it needs the extra classroom
 
         headers = {"Origin": self.url} if headers is None else headers
         http = declared.client(self.url, address=address or next(_ADDRESSES), headers=headers)
@@ -175,40 +175,40 @@ class Target:
         return http
 
     def join(self, name: str = "") -> Student:
-        """Somebody who joins."""
+        """Joins with a new browser, and returns the student."""
         http = self.browser()
         answer = http.post("/api/join", json={"name": name or f"Student {next(_numbers)}", "code": self.code})
         assert answer.status_code == 201, answer.text
         return Student(http, answer.json()["seat"])
 
     def teacher(self) -> httpx.Client:
-        """The teacher's browser."""
+        """Returns a browser that has logged in as the teacher."""
         http = self.browser()
         assert http.post("/api/teacher/login", json={"key": self.key}).status_code == 204
         return http
 
     def connect(self) -> socket.socket:
-        """A plain connection."""
+        """Opens a TCP connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=(next(_ADDRESSES), 0))
 
     def raw(self, request: bytes) -> bytes:
-        """What is answered to these bytes, until the other side closes."""
+        """Sends a request, and returns all bytes until the server closes the connection."""
         with self.connect() as connection:
             connection.sendall(request)
             return read_all(connection)
 
     def memory(self) -> int:
-        """Bytes of the process that serves (proc_pid_statm(5))."""
+        """Returns the resident memory of the server's process in bytes (proc_pid_statm(5))."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open."""
+        """Returns the number of the server's open descriptors."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What comes until the other side closes."""
+    """Returns all bytes until the other side closes the connection."""
     pieces = []
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(1 << 16):
@@ -226,7 +226,7 @@ def write_course(folder: Path, files: Mapping[str, str] = COURSE) -> Path:
 
 
 def patiently(holds: Any, seconds: float = 30.0) -> bool:
-    """Whether something comes to hold. For what is told nowhere: memory, descriptors."""
+    """Waits until a condition holds, and returns whether it does. For values without events: memory, descriptors."""
     until = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > until:
@@ -237,7 +237,7 @@ def patiently(holds: Any, seconds: float = 30.0) -> bool:
 
 @contextlib.contextmanager
 def target(folder: Path, *options: str, files: Mapping[str, str] = COURSE) -> Iterator[Target]:
-    """Holds a classroom open in the context."""
+    """Opens a classroom for the context."""
     course, data = write_course(folder / "course", files), folder / "data"
     with classroom(data, course, *options) as room, contextlib.ExitStack() as closing:
         yield Target(room.process, room.url, room.code, room.key, data, log_of(data), closing)

@@ -19,7 +19,7 @@ from tests.serve import declared
 
 
 def _openapi() -> JSONObject:
-    """The description of all routes, each of which may answer with any problem."""
+    """Returns the OpenAPI description of all routes, each of which may answer with any problem."""
     inner = fastapi.FastAPI(title="classroom", responses=problems(*(status for status, _ in KINDS.values())))
     for router in ROUTERS:
         inner.include_router(router)
@@ -34,24 +34,24 @@ CLASSROOM: Final = declared.Declared(
 
 
 class CheckedHTTP(httpx.HTTPTransport):
-    """A transport of httpx whose answers are compared."""
+    """An httpx transport that compares answers with their declarations."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return declared.checked(request, super().handle_request(request), CLASSROOM)
 
 
 class CheckedASGI(httpx.ASGITransport):
-    """The same for an application in this process."""
+    """The same transport for an application in this process."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return declared.checked(request, await super().handle_async_request(request), CLASSROOM)
 
 
 def client(url: str, *, address: str | None = None, **more: Any) -> httpx.Client:
-    """A client of a classroom. address: of this machine, from which it asks."""
+    """Returns a client of a classroom. address: of this machine, from which it connects."""
     return httpx.Client(base_url=url, transport=CheckedHTTP(local_address=address, verify=False), timeout=60, **more)
 
 
 def client_within(edge: Any, url: str, **more: Any) -> httpx.AsyncClient:
-    """A client of a classroom in this process."""
+    """Returns a client of a classroom in this process."""
     return httpx.AsyncClient(transport=CheckedASGI(edge), base_url=url, timeout=60, **more)

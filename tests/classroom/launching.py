@@ -1,4 +1,4 @@
-"""A platform's double that speaks real HTTP, a classroom with TLS that takes its launches, and browsers that launch."""
+"""A platform's double that speaks real HTTP, a classroom with TLS that accepts its launches, and their browsers."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ COURSE = {
 
 
 class Double:
-    """A platform: its keys, its tokens for tools, and its list of grades. down: whether it takes none at the moment."""
+    """A platform: its keys, its tokens for tools, and its received scores. down: whether it refuses scores now."""
 
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -126,7 +126,10 @@ class Double:
         return jwt.encode(dict(claims), key or self.key, algorithm="RS256", headers={"kid": "one", **headers})
 
     def wait_for_score(self, user: str) -> tuple[str, dict[str, Any]]:
-        """The path and the score of the first one of a user; those of earlier tests may come as late as now."""
+        """Waits for a user's first score, and returns its path and the score.
+
+        Scores of earlier tests may still arrive.
+        """
 
         def found() -> list[tuple[str, dict[str, Any]]]:
             return [each for each in self.scores if each[1]["userId"] == user]
@@ -137,13 +140,13 @@ class Double:
 
 
 def line(platform: "Double", name: str) -> dict[str, Any]:
-    """The claim of a link with a column of grades of its own."""
+    """Returns the claim of a link with a column of grades of its own."""
     return {"scope": [SCORE], "lineitem": f"{platform.url}/lines/{name}"}
 
 
 @contextlib.contextmanager
 def a_platform() -> Iterator[Double]:
-    """A platform, as long as the context lasts."""
+    """A platform for the context."""
     double = Double()
     yield double
     double.close()
@@ -151,14 +154,14 @@ def a_platform() -> Iterator[Double]:
 
 @attrs.frozen
 class Room:
-    """A class that is open, and the loop that serves it."""
+    """An open class, and the event loop that serves it."""
 
     edge: ClassroomMiddleware
     loop: asyncio.Runner
 
     def browser(self) -> Any:
-        """A new one each time."""
-        from tests.classroom.declared import client_within  # which needs the extra classroom
+        """Returns a new browser."""
+        from tests.classroom.declared import client_within  # it needs the extra classroom
 
         return client_within(self.edge, HOST)
 
@@ -169,7 +172,7 @@ class Room:
 
 @contextlib.contextmanager
 def a_room(folder: Path, platform: Double, *, teachers: bool = True) -> Iterator[Room]:
-    """A classroom that takes launches from a platform."""
+    """A classroom that accepts launches from a platform."""
     course = write_course(folder / "course", COURSE)
     (folder / "lti.toml").write_text(platform.settings(teachers=teachers))
     with within(
@@ -179,7 +182,7 @@ def a_room(folder: Path, platform: Double, *, teachers: bool = True) -> Iterator
 
 
 async def login(browser: Any, platform: Double) -> dict[str, str]:
-    """Begins a login as the platform's page does, and returns what the platform is asked."""
+    """Begins a login as the platform's page does, and returns the parameters of the request to the platform."""
     form = {"iss": platform.url, "login_hint": "someone", "client_id": "tool-1", "lti_message_hint": "link-9"}
     answer = await browser.post("/lti/login", data=form, headers={"Origin": platform.url})
     assert answer.status_code == 303, answer.text
@@ -216,7 +219,7 @@ async def hand_in(browser: Any, exercise: str, code: str) -> None:
 
 
 async def until(browser: Any, exercise: str, holds: Callable[[Any], bool]) -> None:
-    """Waits until something holds of what a student is told of an exercise."""
+    """Waits until a condition holds for the student's view of an exercise."""
     async with asyncio.timeout(60):
         while not holds((await browser.get(f"/api/exercises/{exercise}")).json()):
             await asyncio.sleep(0.02)

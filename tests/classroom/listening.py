@@ -1,4 +1,4 @@
-"""Classrooms of tests: `proxybox classroom` in a process group of its own, and who asks it."""
+"""Classrooms of tests: `proxybox classroom` in a process group of its own, and its clients."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.soak.serving import family
 
 @attrs.frozen
 class Classroom:
-    """One that runs. url: of this machine. code: to join with. key: the teacher's."""
+    """A running classroom. url: its address. code: to join with. key: the teacher's."""
 
     process: "subprocess.Popen[str]"
     url: str
@@ -29,12 +29,12 @@ class Classroom:
 
     @property
     def port(self) -> int:
-        """The port of its address."""
+        """The port of the classroom's address."""
         return int(self.url.rpartition(":")[2])
 
     def client(self) -> httpx.Client:
-        """A browser that nobody knows yet."""
-        from tests.classroom import declared  # which needs the extra classroom
+        """Returns a browser without a cookie."""
+        from tests.classroom import declared  # it needs the extra classroom
 
         return declared.client(self.url, headers={"Origin": self.url})
 
@@ -54,7 +54,7 @@ class Classroom:
             yield client
 
     def kill(self, *, all_of_it: bool) -> None:
-        """Kills the process that serves, or all below it, too."""
+        """Kills the server's process. all_of_it: its descendants, too."""
         for pid in list(family(self.process.pid)) if all_of_it else [self.process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -62,12 +62,12 @@ class Classroom:
 
 
 def log_of(data: Path) -> Path:
-    """The file with what a classroom has said on stderr."""
+    """Returns the file with the classroom's standard error."""
     return data.with_suffix(".log")
 
 
 def start(data: Path, course: Path, *options: str, port: int = 0) -> tuple["subprocess.Popen[str]", Any]:
-    """Starts a classroom; returns its process, and what it says when it is open.
+    """Starts a classroom; returns its process, and the JSON that it prints when it is open.
 
     Raises RuntimeError, with what it has said, when it ends before.
     """
@@ -95,7 +95,7 @@ def end(process: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> None:
 
 @contextlib.contextmanager
 def classroom(data: Path, course: Path, *options: str, port: int = 0) -> Iterator[Classroom]:
-    """Holds a classroom open in the context. Raises RuntimeError, with what it has said, when it ends before."""
+    """Opens a classroom for the context. Raises RuntimeError, with its log, when it ends before it is open."""
     process, seen = start(data, course, *options, port=port)
     try:
         yield Classroom(process, seen["addresses"][0], seen["code"], seen["teacher"].partition("#")[2], data)
@@ -105,7 +105,7 @@ def classroom(data: Path, course: Path, *options: str, port: int = 0) -> Iterato
 
 @contextlib.contextmanager
 def within(**config: Any) -> Iterator[tuple[Any, asyncio.Runner]]:
-    """A classroom in this process, without a socket: the application, and the loop in which it has begun."""
+    """A classroom in this process, without a socket: the application, and the event loop in which it runs."""
     from proxybox.classroom.app import app
     from proxybox.classroom.config import ClassroomConfig
 
@@ -127,12 +127,12 @@ class Told:
 
     @property
     def number(self) -> int:
-        """Its place among all events; 0 where it has none."""
+        """Its number among all events; 0 where it has none."""
         return int(self.id.rpartition("-")[2] or 0)
 
 
 def event_of(piece: bytes) -> Told | None:
-    """Returns the event of a piece of a stream; None for a comment."""
+    """Returns the event in a piece of a stream; None for a comment."""
     fields = dict(line.split(b": ", 1) for line in piece.split(b"\n") if line and not line.startswith(b":"))
     if b"event" not in fields:
         return None

@@ -1,4 +1,4 @@
-"""Where a classroom is reached."""
+"""The addresses of a classroom."""
 
 import ipaddress
 import socket
@@ -26,12 +26,12 @@ def test_a_network_card_comes_before_a_vpn_and_version_4_before_6() -> None:
 
 
 def test_a_machine_without_a_card_of_its_own_has_addresses_too() -> None:
-    """As in a container, or without a route to elsewhere: a cable between two machines."""
+    """As in a container, or with a cable between two machines and no route to the Internet."""
     assert [str(each.ip) for each in best_first([found("127.0.0.1"), found("10.0.0.2")])] == ["10.0.0.2"]
 
 
 def test_others_reach_this_machine_at_what_is_found() -> None:
-    """Whatever this machine has: somebody who connects there comes to a socket that listens at all addresses."""
+    """A client that connects to any address that was found reaches a socket that listens on all addresses."""
     for address in addresses():
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with (
@@ -43,7 +43,7 @@ def test_others_reach_this_machine_at_what_is_found() -> None:
 
 
 def test_passing_addresses_are_not_told() -> None:
-    """RFC 8981: a browser's own privacy address changes each day. Tentative ones are not in use yet."""
+    """A privacy address (RFC 8981) changes each day. A tentative address is not in use yet."""
     text = (
         "fd000000000000000000000000000002 04 40 00 80     eth0\n"
         "20010db8000000000000000000000003 02 40 00 01    wlan0\n"

@@ -1,7 +1,7 @@
-"""What pages get: each route declares it, and each event says what it is.
+"""What pages get: each route declares its answers, and each event its data.
 
-Clients compare all answers with the declarations (declared.py). Scripts of pages are compared with them by tsc, which
-tools/javascript/check runs: the keys that they read, and the events that they listen to.
+Clients compare all answers with the declarations (declared.py). tsc compares the pages' scripts with them: the keys
+that they read, and the events that they handle. tools/javascript/check runs it.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Attacks by requests: who has no pass, who has made one, and pages of other origins. Over real HTTP."""
+"""Attacks by requests: without a pass, with a forged pass, and from pages of other origins. Over real HTTP."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from proxybox.classroom.passes import Passes
 from tests.classroom.attacking import Student, Target, write_course
 
 pytestmark = pytest.mark.usefixtures("room")
-#: Every door that opens without a pass. Who adds one here has thought of what it tells anybody in the same Wi-Fi.
+#: Every route that needs no pass. Before you add one, consider what it shows to everybody in the same Wi-Fi.
 OPEN = {
     ("GET", "/"),
     ("GET", "/teacher"),
@@ -50,7 +50,7 @@ def teacher(room: Target) -> httpx.Client:
 
 
 def each_route(routes: Iterable[Any]) -> Iterator[Any]:
-    """All routes, those of routers that an application includes among them."""
+    """Yields all routes, including those of included routers."""
     for route in routes:
         included = getattr(route, "original_router", None)
         yield from [route] if included is None else each_route(included.routes)
@@ -58,7 +58,7 @@ def each_route(routes: Iterable[Any]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """All doors of the application: method and path."""
+    """Returns method and path of all routes of the application."""
     folder = tmp_path_factory.mktemp("routes")
     edge = app(ClassroomConfig(course=str(write_course(folder / "course")), data=str(folder / "data")))
     edge.lesson.store.close()
@@ -71,7 +71,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
 
 
 def filled(path: str, seat: str = "seat") -> str:
-    """A path with something for each of its parameters."""
+    """Returns a path with a value for each of its parameters."""
     seen = {"exercise": "double", "version": "1", "seat": seat, "identity": "identity"}
     return re.sub(r"{(\w+)(?::\w+)?}", lambda name: seen[name[1]], path)
 
@@ -155,7 +155,7 @@ def test_static_files_are_those_of_their_folder(room: Target, path: str) -> None
 
 
 def forged(ada: Student) -> dict[str, str]:
-    """Cookies that are no pass of Ada's seat, each but for one thing."""
+    """Returns cookies that are no valid pass of Ada's seat, by their fault."""
     mine = ada.http.cookies["seat"]
     payload, _, signature = mine.rpartition(".")
     another = Passes("another key").for_seat(ada.id, 1)
@@ -191,7 +191,7 @@ def test_forged_and_cut_cookies_are_no_passes(room: Target, ada: Student) -> Non
 
 
 def test_a_pass_is_for_what_it_was_made_for(room: Target, ada: Student) -> None:
-    """One salt for seats, and another one for the teacher: neither pass is the other one."""
+    """Passes of seats and of the teacher have different salts, so that one is never valid as the other."""
     teacher = room.teacher().cookies["teacher"]
     for cookie in (f"teacher={ada.http.cookies['seat']}", f"seat={teacher}", f"__Host-seat={ada.http.cookies['seat']}"):
         with httpx.Client(verify=False, base_url=room.url, headers={"Cookie": cookie}) as http:
@@ -290,7 +290,7 @@ def test_a_code_is_no_pattern(room: Target) -> None:
 
 
 def test_no_parameter_names_another_seat(room: Target, ada: Student, mallory: Student) -> None:
-    """What belongs to a seat is found by its pass; whatever else a request says of seats is not looked at."""
+    """A pass determines the seat. Anything else in a request that names a seat is ignored."""
     tries = [
         mallory.http.get(f"/api/exercises/double?seat={ada.id}"),
         mallory.http.get("/api/exercises/double", headers={"X-Seat": ada.id, "X-Forwarded-User": ada.id}),
@@ -347,7 +347,7 @@ def test_a_stream_tells_nothing_of_other_seats(room: Target, ada: Student, mallo
 
 
 def test_only_the_teachers_own_streams_watch(teacher: httpx.Client, ada: Student, mallory: Student) -> None:
-    """Not even a teacher who was tricked into naming a student's stream shows that student another seat."""
+    """Even a teacher who was tricked into naming a student's stream does not show that student another seat."""
     with mallory.events() as events:
         asked = {"stream": events.hello["stream"], "seat": ada.id}
         assert mallory.http.post("/api/teacher/watch", json=asked).status_code == 401
@@ -463,7 +463,7 @@ def test_no_page_of_another_origin_is_allowed_to_read(room: Target, ada: Student
     ],
 )
 def test_no_name_that_others_control_leads_here(room: Target, ada: Student, host: str) -> None:
-    """DNS rebinding: a page of evil.example, whose name has come to stand for this address, is of the same origin."""
+    """DNS rebinding: a page of evil.example has the same origin once that name resolves to this address."""
     seen = host.format(port=room.port)
     cookie = f"Cookie: seat={ada.http.cookies['seat']}\r\n"
     for head in (
@@ -486,7 +486,7 @@ def test_two_hosts_are_none(room: Target) -> None:
 
 
 def answers(room: Target, ada: Student) -> dict[str, httpx.Response]:
-    """Answers of all kinds."""
+    """Returns answers of all kinds, by name."""
     http, anybody, teacher = ada.http, room.browser(), room.teacher()
     grades = "/api/teacher/export/grades?exercise=double&format=csv"
     return {
@@ -548,7 +548,7 @@ def test_pages_have_no_script_and_no_style_within(room: Target, ada: Student) ->
 
 
 def test_scripts_make_html_of_nothing_that_came_from_outside() -> None:
-    """Only `setTrusted` (lib/dom.js) does, and only with what the server made from Markdown."""
+    """Only `setTrusted` (lib/dom.js) makes HTML, and only from the server's HTML of Markdown."""
     folder = Path(__file__).parents[2] / "proxybox/classroom/static"
     made = re.compile(
         r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.srcdoc|"

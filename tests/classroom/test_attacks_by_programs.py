@@ -1,4 +1,4 @@
-"""Attacks by what students hand in and run: on hidden tests, on the side that is trusted, on the streams of events."""
+"""Attacks by programs that students hand in and run: on hidden tests, on the trusted side, on the streams of events."""
 
 import json
 import re
@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 
 from tests.classroom.attacking import COURSE, SECRETS, Student, Target, target
 
-#: Where a module would leave a trace, were it imported outside of a box.
+#: Code of a module that leaves a trace when it is imported outside of a box.
 TRACE = """
 try:
     open({path!r}, "a").write(__name__ + "\\n")
@@ -24,7 +24,7 @@ except Exception:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    # Programs without an end are not waited for so long as they may run by default.
+    # Programs without an end would otherwise run until the default limits.
     course = {**COURSE, "course.toml": COURSE["course.toml"] + "[limits]\ncpu_time = 1\nwall_time = 5\n"}
     with target(tmp_path_factory.mktemp("room"), "--seats", "300", files=course) as room:
         yield room
@@ -45,7 +45,7 @@ def printed(told: list[tuple[str, Any]]) -> str:
 
 
 def all_of(student: Student, exercise: str) -> str:
-    """Everything that a student is told of an exercise."""
+    """Returns everything that a student can read about an exercise."""
     paths = (
         f"/api/exercises/{exercise}",
         "/api/me",
@@ -57,7 +57,7 @@ def all_of(student: Student, exercise: str) -> str:
 
 # --- hidden tests -----------------------------------------------------------------------------------------------------
 
-#: Submissions that try to tell their author what hidden tests ask: by output, results, errors, files, and later tests.
+#: Submissions that try to show hidden tests to their author: by output, results, errors, files, and later tests.
 LEAKS = {
     "print": "def double(n):\n    print('saw', n)\n    return n",
     "raise": "def double(n):\n    raise ValueError(f'saw {n}')",
@@ -167,7 +167,7 @@ def test_hints_come_one_at_a_time(student: Student) -> None:
 
 # --- the trusted side -------------------------------------------------------------------------------------------------
 
-#: Files that something on the trusted side would import or obey, if it took a folder of a student's for its own.
+#: Files that programs on the trusted side would import or obey if they ran in a student's folder.
 MODULES = (
     "conftest.py",
     "test_double.py",
@@ -224,7 +224,7 @@ def test_no_file_of_a_student_is_imported_on_the_trusted_side(
 
 
 def test_a_submission_does_not_grade_itself(student: Student) -> None:
-    """It cannot reach what compares: a value that equals everything arrives as plain data."""
+    """It cannot reach the comparison: a value that equals everything arrives as plain data."""
     code = """
 class Any(int):
     def __eq__(self, other): return True
@@ -261,7 +261,7 @@ WRITES = {
 
 @pytest.mark.parametrize("what", WRITES)
 def test_no_program_forges_an_event(room: Target, student: Student, teacher: httpx.Client, what: str) -> None:
-    """Data is JSON, in ASCII, on one line: what a program writes has no line end of its own in a stream."""
+    """Data is JSON, in ASCII, on one line: a line end in a program's output is none in the stream."""
     with student.events() as events:
         run = student.ask("run", {"solution.py": WRITES[what]}).json()["run"]
         if what == "as a prompt":
@@ -336,7 +336,7 @@ def shown(told: list[tuple[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_only_pictures_and_texts_are_shown(student: Student) -> None:
-    """A page gets data of the listed kinds alone, as texts; it shows pictures as <img>, in which no script runs."""
+    """A page gets only data of the listed kinds, as texts. It shows pictures as <img>, in which no script runs."""
     code = (
         SHOW
         + """

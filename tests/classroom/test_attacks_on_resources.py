@@ -1,4 +1,4 @@
-"""Attacks on what all share: memory, the disk, time, and the order in which things happen."""
+"""Attacks on shared resources: memory, the disk, time, and the order in which things happen."""
 
 import asyncio
 import contextlib
@@ -115,7 +115,7 @@ def test_wrong_codes_of_many_addresses_are_counted_together_and_forgotten(monkey
 
 
 def test_large_bodies_are_no_headers(room: Target) -> None:
-    """Also where the last piece of a body comes at once with much of it, and the connection is used again."""
+    """Also where one receive has the last piece of a body and much more, and the connection is used again."""
     student = room.join()
     for number in range(3):
         assert student.put({"solution.py": "x" * 300_000 + str(number)}).status_code == 200
@@ -139,7 +139,7 @@ def test_a_seat_has_few_streams(room: Target) -> None:
 
 
 def read_later(topics: Any, seen: Any, *, until: Any) -> list[bytes]:
-    """Pieces that a reader gets who takes the first one, and the others after everything was told."""
+    """Returns a reader's pieces; the reader takes the first one, and the others only after all events were sent."""
 
     async def read() -> list[bytes]:
         all_of_them = hub.Hub()
@@ -195,7 +195,7 @@ def test_many_readers_of_a_topic_share_what_waits_and_the_topic_forgets() -> Non
 
 
 def test_a_student_does_not_cut_off_the_teacher_who_watches() -> None:
-    """Two megabytes of text at each save would be more than may wait: the page is told to load them instead."""
+    """Two megabytes of text at each save are more than may wait in memory: the page is asked to load them instead."""
 
     async def watch() -> list[Any]:
         all_of_them = hub.Hub()
@@ -217,7 +217,7 @@ def test_a_browser_that_does_not_read_costs_no_memory(room: Target) -> None:
     student.until("finished", code)
     before = room.memory()
     with contextlib.ExitStack() as open_ones:
-        for _ in range(3):  # of six: one that has just ended may still be counted
+        for _ in range(3):  # of six: a stream that has just ended may still be counted
             connection = open_ones.enter_context(room.connect())
             connection.sendall(head.encode())
             assert connection.recv(12) == b"HTTP/1.1 200"
@@ -289,7 +289,7 @@ def sizes(path: Path, table: str) -> list[int]:
 def test_versions_of_a_seat_are_bounded_however_they_are_made(
     tmp_path: Path, kept: ClassStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by who arranges that no version is new whose number is a multiple of eight."""
+    """Also by a page that chooses its saves so that no new version has a number divisible by eight."""
     monkeypatch.setattr(connected, "MOST_BYTES", 1 << 20)
 
     async def fill() -> None:
@@ -339,7 +339,7 @@ def test_a_hand_in_that_comes_again_is_not_the_latest(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_nothing_is_answered_as_kept(room: Target) -> None:
-    """The database may have no page more (SQLITE_FULL), as on a full disk; and it is locked by another process."""
+    """Another process has locked the database. No write succeeds, and no answer claims that one did."""
     student = room.join()
     student.put({"solution.py": "before"})
     path = room.data / "classroom.sqlite"
@@ -383,7 +383,7 @@ def test_a_page_that_cannot_be_written_fails_the_save(tmp_path: Path, kept: Clas
 
 
 def at_once(count: int, do: Any) -> list[Any]:
-    """What comes of calls that begin at the same moment."""
+    """Calls `do` in `count` threads at the same moment, and returns the results."""
     found: list[Any] = []
     gate = threading.Barrier(count)
 
@@ -445,7 +445,7 @@ def test_of_people_who_take_a_name_at_once_one_has_it(room: Target) -> None:
 
 
 def test_nothing_begins_in_a_class_that_is_paused_meanwhile(tmp_path: Path) -> None:
-    """A run is asked for, its files are kept, and while they are, the teacher pauses all, or takes the seat."""
+    """While the files of a run are saved, the teacher pauses all, or removes the seat."""
     made = app(ClassroomConfig(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
 
     async def race(pause: Any) -> str:
@@ -481,7 +481,7 @@ def test_nothing_begins_in_a_class_that_is_paused_meanwhile(tmp_path: Path) -> N
 
 
 def test_completions_and_runs_at_once_leave_one_box(room: Target) -> None:
-    """A box that nobody knows any more would count against its seat for a quarter of an hour."""
+    """A forgotten box would count against its seat for a quarter of an hour."""
     student = room.join()
     ask = {"exercise": "double", "code": "pri", "cursor": 3}
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""Attacks with what is written: names of people and of files, texts, bodies, and what a teacher takes home of them."""
+"""Attacks by texts: names of people and of files, programs, bodies, and the files that a teacher downloads."""
 
 import csv
 import io
@@ -106,7 +106,7 @@ def test_a_name_is_one_seats_however_it_is_written(room: Target, first: str, sec
 
 
 def test_names_with_markup_are_shown_as_text(room: Target, teacher: httpx.Client) -> None:
-    """JSON is no HTML, and says so; no page has a name in it at all."""
+    """JSON answers have their own media type, not HTML's. No HTML page contains a name."""
     answer = join(room, MARKUP)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -334,7 +334,7 @@ def test_of_two_values_of_a_key_one_counts(student: Student) -> None:
 
 
 def test_who_has_no_pass_is_not_read(room: Target) -> None:
-    """Neither parsed nor awaited: the answer comes although most of the body never does."""
+    """Without a pass the server does not wait for the body: most of it never arrives, but the answer does."""
     head = f"Host: 127.0.0.1:{room.port}\r\nOrigin: {room.url}\r\nContent-Type: application/json\r\n"
     for path, size in (("/api/exercises/double/files", 100), ("/api/join", 5000), ("/api/teacher/freeze", 100)):
         with room.connect() as connection:
@@ -343,7 +343,7 @@ def test_who_has_no_pass_is_not_read(room: Target) -> None:
 
 
 def test_a_body_tells_how_long_it_is(room: Target, student: Student) -> None:
-    """One in chunks, which could go on for ever, is refused before it is read; browsers send none."""
+    """A chunked body, which could be endless, is refused before it is read; browsers send none."""
     head = (
         f"Host: 127.0.0.1:{room.port}\r\nOrigin: {room.url}\r\nContent-Type: application/json\r\n"
         f"Cookie: seat={student.http.cookies['seat']}\r\n"
@@ -408,14 +408,14 @@ def handed(room: Target, teacher: httpx.Client) -> dict[str, Student]:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether Windows takes a part of a path for a device, such as NUL."""
+    """Returns whether Windows takes a part of a path for a device, such as NUL."""
     if hasattr(ntpath, "isreserved"):  # since Python 3.13
         return ntpath.isreserved(name)
     return any(PureWindowsPath(part).is_reserved() for part in name.split("/"))
 
 
 def is_within(name: str) -> bool:
-    """Whether a name in an archive stays in its folder, on any system."""
+    """Returns whether a name in an archive stays in its folder, on any system."""
     windows = PureWindowsPath(name)
     parts = PurePosixPath(name).parts
     return not (

@@ -1,4 +1,4 @@
-"""The desks of a class, without boxes: which of those that wait are ended when they take too much memory together."""
+"""The desks of a class, without boxes: which idle ones are ended when together they take too much memory."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ MANY = 70 << 20
 
 
 class Sessions:
-    """Notes which sessions are ended."""
+    """Collects the ids of sessions that are ended."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -24,7 +24,7 @@ class Sessions:
 
 
 async def ended(desks: dict[str, tuple[int, float]], running: str = "") -> tuple[list[str], dict[str, Any]]:
-    """What is ended, and what is left, of boxes with so much memory that were used at some time."""
+    """Returns the sessions that were ended, and those that are left. desks: memory and time of last use of each."""
     sessions = Sessions()
     boxes = ClassBoxes(sessions, Hub(), {}, lambda _: None, lambda *_: asyncio.sleep(0))  # type: ignore[arg-type]
     for seat, (memory, used) in desks.items():

@@ -1,4 +1,4 @@
-"""Certificates: the classroom's own, and those that a teacher has."""
+"""Certificates: the classroom's own, and a teacher's."""
 
 import datetime
 import hashlib
@@ -31,7 +31,7 @@ def loaded(found: certificates.Certificate) -> x509.Certificate:
 
 
 def handshake(found: certificates.Certificate, host: str) -> ssl.SSLSocket:
-    """A client that trusts this certificate alone and connects to a host of this name; checks are Python's own."""
+    """Connects a client that trusts only this certificate to a host of this name; Python checks the certificate."""
     ours, theirs = socket.socketpair()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(found.cert, found.key)
@@ -62,7 +62,7 @@ def test_our_own_is_good_for_each_host(own: certificates.Certificate, host: str)
 
 
 def test_what_students_may_be_told_of_it(own: certificates.Certificate) -> None:
-    """Addresses are told as this machine has them now, and localhost is another machine to each student."""
+    """Addresses are those of this machine now; localhost is another machine for each student."""
     assert own.host_names == ("class.example",)
 
 
@@ -72,7 +72,7 @@ def test_our_own_is_good_for_no_other_host(own: certificates.Certificate) -> Non
 
 
 def test_our_own_is_no_authority_and_lasts_as_long_as_browsers_take(own: certificates.Certificate) -> None:
-    """Whoever imports it has trusted no one to vouch for others."""
+    """Importing it makes no other certificate trusted."""
     made = loaded(own)
     assert not made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert made.not_valid_after_utc - made.not_valid_before_utc <= datetime.timedelta(days=398)

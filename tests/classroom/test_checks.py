@@ -1,4 +1,4 @@
-"""Checks: who is next, what becomes of those that take long or die, and what a student is told of the tests."""
+"""Checks: which is next, what happens to those that take long or die, and what a student sees of the tests."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ ENDLESS = b"def double(n):\n    while True: pass\n"
 
 
 def make(folder: Path, tests: str = TESTS, settings: str = "", **files: str) -> Exercise:
-    """An exercise. files: more of them, with __ for /."""
+    """Writes and loads an exercise. files: additional ones; __ in a name stands for /."""
     (folder / "tests").mkdir(parents=True, exist_ok=True)
     (folder / "exercise.toml").write_text(f'title = "Doubles"\ntext = "Double it."\n{settings}')
     (folder / "tests/test_it.py").write_text(textwrap.dedent(tests))
@@ -89,7 +89,7 @@ def statuses(found: Grade) -> list[str]:
 
 @attrs.define(eq=False)
 class Fake:
-    """A lane. What it is asked for is told to the test, which says what becomes of it."""
+    """A lane that puts each request into the test's queue. The test sets its result."""
 
     kind: LaneKind
     told: "asyncio.Queue[tuple[Fake, str, asyncio.Future[LaneResult]]]"
@@ -115,14 +115,14 @@ class Fake:
 
 @attrs.define
 class Told:
-    """The checks of a test with fake lanes."""
+    """Checks whose lanes are fakes."""
 
     checks: Checks
     queue: "asyncio.Queue[tuple[Fake, str, asyncio.Future[LaneResult]]]"
     exercises: dict[str, Exercise]
 
     def ask(self, key: str, name: str, **options: Any) -> "asyncio.Task[Grade]":
-        """A check that waits, or has begun, when the test goes on."""
+        """Starts a check in a task."""
         work = self.checks.check(key, pack(self.exercises[name]), {"name": name.encode()}, **options)
         return asyncio.create_task(work)
 
@@ -130,7 +130,7 @@ class Told:
         return await self.queue.get()
 
     async def end(self, stopped: bool = False, seconds: float = 0.1) -> str:
-        """Lets the check that has begun end, and returns the kind of its lane, its key and exercise."""
+        """Ends the check that has begun, and returns the kind of its lane, its key and its exercise."""
         lane, what, future = await self.begun()
         future.set_result(LaneResult(Grade(student=what), stopped, seconds))
         return f"{lane.kind}: {what}"
@@ -142,7 +142,7 @@ def faked(tmp_path: Path, test: Callable[[Told], Awaitable[None]], **options: An
         exercises = {name: make(tmp_path / name, f"{TESTS}\n# {name}") for name in ("one", "two", "three")}
         async with started(make_lane=lambda kind: Fake(kind, queue), **{"quick": 1, "slow": 1, **options}) as checks:
             told = Told(checks, queue, exercises)
-            for name in exercises:  # packed from now on: a check that is asked for stands in its line at once
+            for name in exercises:  # each exercise is packed now, so that a later check enters its queue at once
                 asked = told.ask("before", name)
                 await told.end()
                 await asked
@@ -222,16 +222,16 @@ def test_slow_checks_hold_up_no_quick_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hammering", [2, 5])
 def test_what_takes_longer_and_what_is_brief_each_have_a_lane(tmp_path: Path, hammering: int) -> None:
-    """Whoever asks again and again: with lanes for both, neither the one nor the other waits for ever."""
+    """However often a key asks: with lanes for short and for long checks, neither waits for ever."""
 
     async def test(told: Told) -> None:
         longer = [told.ask(key, "one") for key in ("ann", "bob", "cy")]
         assert [await told.end(stopped=True), await told.end(stopped=True)] == ["quick: ann one", "quick: bob one"]
         _, what, running = await told.begun()
-        assert what == "ann one"  # for longer now
+        assert what == "ann one"  # now without the short time limit
         assert await told.end(stopped=True) == "quick: cy one"
         brief = [told.ask(f"key{number}", "two") for number in range(hammering)]
-        for number in range(20):  # one more comes whenever one has ended
+        for number in range(20):  # another check comes whenever one has ended
             assert (await told.end())[7:10] == "key"
             brief.append(told.ask(f"key{number % hammering}", "three"))
         running.set_result(LaneResult(Grade(student=""), False, 1.0))
@@ -242,7 +242,7 @@ def test_what_takes_longer_and_what_is_brief_each_have_a_lane(tmp_path: Path, ha
                 future.set_result(LaneResult(Grade(student=""), False, 0.1))
                 assert lane.kind == "quick"
         await asyncio.gather(*longer)
-        for each in brief:  # who still waits gives up
+        for each in brief:  # those that still wait give up
             each.cancel()
 
     faked(tmp_path, test, quick=2)
@@ -287,7 +287,7 @@ def test_a_check_that_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
         await asyncio.wait([waiting, running])
         assert (lane.stopped, told.checks.waiting()) == (1, 0)
         after = told.ask("ann", "one")
-        assert await told.end() == "quick: ann one"  # that it was stopped does not make it a slow one
+        assert await told.end() == "quick: ann one"  # a check that was stopped does not make it a slow one
         await after
 
     faked(tmp_path, test)
@@ -330,7 +330,7 @@ def test_a_lane_without_checks_is_closed(tmp_path: Path) -> None:
 
 
 def _with_time(exercise: Exercise, folder: Path) -> Exercise:
-    """A copy of an exercise whose programs have time on the busiest machine: what meets a limit there is no grade."""
+    """Copies an exercise, with more time for its programs: on a busy machine no grade may depend on that limit."""
     shutil.copytree(exercise.folder, folder)
     settings = folder / "exercise.toml"
     settings.write_text(settings.read_text().replace("wall_time = 2", "wall_time = 60"))

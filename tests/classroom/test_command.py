@@ -38,7 +38,7 @@ COMMAND = [sys.executable, "-P", "-m", "proxybox", "classroom"]
 
 @attrs.define(kw_only=True)
 class Class:
-    """A class that is open. told: what the command has printed."""
+    """An open class. told: the JSON that the command has printed."""
 
     process: "subprocess.Popen[str]"
     course: Path
@@ -50,7 +50,7 @@ class Class:
         return int(self.told["addresses"][0].rpartition(":")[2])
 
     def browser(self) -> httpx.Client:
-        """A browser that trusts this class's certificate alone."""
+        """Returns a browser that trusts only this class's certificate."""
         trust = ssl.create_default_context(cafile=str(self.data / "certificate.pem"))
         return browser(self.told["addresses"][0], verify=trust)
 
@@ -61,7 +61,7 @@ def browser(address: str, **more: Any) -> httpx.Client:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
-    """A class with TLS, of a new course. Its terminal is closed at the end, which ends it like any other signal."""
+    """A class with TLS and a new course. SIGHUP ends it, as the end of its terminal would."""
     folder = tmp_path_factory.mktemp("class")
     assert cli.main(["classroom", "new", str(folder / "course")]) == 0
     words = [str(folder / "course"), "--data", str(folder / "kept"), "--port", "0", "--tls", "--json"]
@@ -84,7 +84,7 @@ Said = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
-    """What the command says in this process, where it does not come to opening anything, and its exit status."""
+    """Runs commands that fail before they open a class, in this process; returns exit status and standard error."""
     monkeypatch.setattr(running, "begin", lambda *_, **__: None)  # this process has loggers of its own
     monkeypatch.chdir(tmp_path)
 
@@ -150,7 +150,7 @@ def test_a_port_that_is_in_use_is_not_replaced_by_another(opened: Class, said: S
 
 
 def test_in_a_terminal_until_ctrl_c(tmp_path: Path) -> None:
-    """Streams of students, who would keep a server waiting, are ended; what they did is in the backup."""
+    """Open streams of students would keep a server waiting; they are ended. The students' work is in the backup."""
     course, data = tmp_path / "course", tmp_path / "kept"
     assert cli.main(["classroom", "new", str(course)]) == 0
     words = [*COMMAND[1:], str(course), "--data", str(data), "--port", "0", "-v"]
@@ -172,7 +172,7 @@ def test_in_a_terminal_until_ctrl_c(tmp_path: Path) -> None:
                 child.sendintr()
                 child.expect("The lesson ends. Everything is kept.")
                 for line in lines:
-                    list(line)  # comes to an end
+                    list(line)  # until the stream ends
         child.expect(pexpect.EOF)
         child.wait()
         assert child.exitstatus == 0
@@ -186,7 +186,7 @@ def test_in_a_terminal_until_ctrl_c(tmp_path: Path) -> None:
 
 
 class Terminal(io.StringIO):
-    """A terminal of a hundred columns."""
+    """A terminal."""
 
     encoding = "utf-8"
 
@@ -214,7 +214,7 @@ def shown(told: ClassroomFacts, file: TextIO) -> str:
 
 
 def modules_of(text: str, *, ink_is_dark: bool) -> list[list[bool]]:
-    """The modules of the QR code in a text, without the margin."""
+    """Returns the modules of the QR code in a text, without the margin."""
     halves = {" ": (False, False), "▀": (True, False), "▄": (False, True), "█": (True, True)}
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line)[2:] for line in text.splitlines()]
     lines = [line for line in lines if len(line) > 20 and not set(line) - {*halves}]
@@ -227,7 +227,7 @@ def modules_of(text: str, *, ink_is_dark: bool) -> list[list[bool]]:
 def test_a_qr_code_leads_to_the_first_address(
     told: ClassroomFacts, coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without colours light modules are drawn, as text is light on a dark terminal."""
+    """Without colours the light modules are drawn: text is light on a dark terminal."""
     if not coloured:
         monkeypatch.setenv("NO_COLOR", "1")
     text = shown(told, Terminal())
@@ -244,7 +244,7 @@ def test_plain_text_where_there_is_no_terminal(told: ClassroomFacts) -> None:
     assert "  students open  https://192.168.1.4:8080\n  or             https://[fd00::2]:8080\n" in text
     assert f"  you open       {told.teacher}\n" in text
     assert "Wi-Fi for guests" in text
-    assert text.count(":4E") == 30  # two lines, the second of which begins with one
+    assert text.count(":4E") == 30  # two lines, the second of which begins with a colon
 
 
 @pytest.mark.parametrize(("columns", "encoding"), [("30", "utf-8"), ("100", "ascii")])
@@ -256,7 +256,7 @@ def test_no_code_where_it_cannot_be_seen(
     terminal.encoding = encoding  # type: ignore[misc]
     text = shown(told, terminal)
     assert not {*"▀▄█"} & {*text}
-    assert told.teacher in text  # whole, so that it can be copied
+    assert told.teacher in text  # on one line, so that it can be copied
 
 
 def test_json_is_one_line(told: ClassroomFacts) -> None:

@@ -1,4 +1,4 @@
-"""What a classroom is told, and what it says of what makes no sense."""
+"""The settings of a classroom, and the messages for settings that make no sense."""
 
 from pathlib import Path
 

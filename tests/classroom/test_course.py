@@ -1,4 +1,4 @@
-"""Loading of courses: what comes of a good one, how every kind of fault is told, and what is tried before it serves."""
+"""Loading of courses: the result for a good one, the message for every kind of fault, and the trials at the start."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Pages of the classroom within those of another site: who may show them, and what such a page is given."""
+"""Pages of the classroom within pages of another site: which sites may show them, and what such a page gets."""
 
 import asyncio
 from collections.abc import Iterator
@@ -46,13 +46,13 @@ def opened(folder: Path, **more: Any) -> Iterator[Room]:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    """One that two sites may show."""
+    """A classroom that two sites may show."""
     yield from opened(tmp_path_factory.mktemp("class"), embed=(SCHOOL, OTHER))
 
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    """One that nobody may show."""
+    """A classroom that no site may show."""
     yield from opened(tmp_path_factory.mktemp("closed"))
 
 
@@ -79,7 +79,7 @@ def test_a_page_within_another_is_at_its_exercise(room: Room) -> None:
         cookie = (await room.join("Bea"))[0].partition(";")[0]
         async with room.browser() as nobody, room.browser(cookie) as student:
             assert 'data-home="/embed/cases"' in (await nobody.get("/embed/cases")).text
-            assert (await nobody.get("/embed/nothing")).status_code == 200  # which there are is not told
+            assert (await nobody.get("/embed/nothing")).status_code == 200  # it is not revealed which exercises exist
             assert 'data-exercise="cases"' in (await student.get("/embed/cases")).text
             assert (await student.get("/embed/nothing")).status_code == 404
             for browser in (nobody, student):
@@ -105,7 +105,7 @@ def test_a_seat_within_another_page_has_a_cookie_of_that_site_alone(room: Room) 
 
 
 def test_a_pass_that_is_void_hides_none_that_is_not(room: Room) -> None:
-    """A site of the same domain sends the strict cookie, too."""
+    """A browser sends the strict cookie, too, to a frame within a site of the same domain."""
 
     async def ask() -> None:
         own, framed = (await room.join("Gil", framed=False))[0], (await room.join("Gil again"))[0]
@@ -117,7 +117,7 @@ def test_a_pass_that_is_void_hides_none_that_is_not(room: Room) -> None:
 
 
 def test_pages_of_other_sites_cannot_even_ask(room: Room) -> None:
-    """With a browser that sends the cookie to all sites, since it knows nothing of partitions."""
+    """Also with a browser that knows no partitioned cookies and sends the cookie for all sites."""
 
     async def ask() -> None:
         cookie = (await room.join("Hal"))[0].partition(";")[0]

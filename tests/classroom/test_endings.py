@@ -1,4 +1,4 @@
-"""How a run has ended, in words for its student and the teacher."""
+"""The text that a student and the teacher read about the end of a run."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The course that comes with proxybox: lessons are whole, models pass, wrong solutions and starters do not."""
+"""The course that comes with proxybox: lessons are complete, models pass, wrong solutions and starters do not."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ from proxybox.classroom.markdown import to_html
 ROOT = Path(__file__).parents[2]
 COURSE = find_course()
 IDS = [lesson.id for lesson in COURSE.lessons]
-#: A program in a text, and what it prints.
+#: A program in a text, with the output that the text shows.
 EXAMPLE = re.compile(r"^```python\n(.*?)^```\n\n```\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 
@@ -75,7 +75,7 @@ def test_most_texts_have_such_an_example() -> None:
 
 
 def test_starters_run(lesson: CourseExercise, box: proxybox.Sandbox) -> None:
-    """Who presses Run at once sees no traceback."""
+    """Running a starter as it is ends without a traceback."""
     exercise = lesson.exercise
     files = exercise.starter_files()
     source = files[exercise.file].decode()

@@ -1,4 +1,4 @@
-"""Grades of what was handed in: one for each, which all read, and which mended tests give once more."""
+"""Grades of hand-ins: one for each, the same everywhere, and another one when the tests were corrected."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from tests.classroom.attacking import Events, Student, Target, target, write_cou
 
 RIGHT = "def double(n):\n    return 2 * n\n"
 WRONG = "def double(n):\n    return 7\n"
-#: Both tests are wrong: what is right does not pass.
+#: Both tests are wrong: a right solution does not pass.
 FALSE_TESTS = (
     "def test_two(student):\n    student.expect('double', 2, returns=5)\n\n\n"
     "def test_three(student):\n    student.expect('double', 3, returns=7)\n"
@@ -54,14 +54,14 @@ def course(**exercises: Mapping[str, str]) -> dict[str, str]:
 
 @attrs.frozen
 class Class:
-    """A class that is open, its course, and its teacher."""
+    """An open class, its course, and its teacher."""
 
     room: Target
     folder: Path
     teacher: httpx.Client
 
     def mend(self, file: str, text: str) -> None:
-        """Writes a file of the course, and waits until the classroom has read it anew."""
+        """Writes a file of the course, and waits until the classroom has loaded it again."""
         with Events(self.teacher, "/api/teacher/events") as events:
             self.write(file, text)
             events.until("course")
@@ -69,7 +69,7 @@ class Class:
     def write(self, file: str, text: str) -> None:
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.new")  # as editors do it: a file is whole or not there
+        new = path.with_name(f".{path.name}.new")  # as editors do it: the file is complete, or not there
         new.write_text(text)
         new.rename(path)
 
@@ -77,7 +77,7 @@ class Class:
         return self.teacher.get("/api/teacher/state").json()
 
     def mark(self, student: Student, exercise: str) -> Any:
-        """What the teacher sees of a hand-in."""
+        """Returns the hand-in as the teacher's page shows it."""
         row = next(row for row in self.state()["seats"] if row["id"] == student.id)
         return row["progress"][exercise]["handed_in"]
 
@@ -86,7 +86,7 @@ class Class:
         return {row["student"]: row for row in csv.DictReader(io.StringIO(seen.removeprefix("\ufeff")))}
 
     def hand_in(self, exercise: str, code: str) -> Student:
-        """Somebody who has joined and handed in, and whose grade is there."""
+        """Joins and hands in; returns the student after the grade."""
         student = self.room.join()
         hand_in(student, exercise, code)
         return student
@@ -100,7 +100,7 @@ def hand_in(student: Student, exercise: str, code: str) -> Any:
 
 
 def ask(student: Student, what: str, exercise: str, code: str) -> Any:
-    """Asks for "run" or "check", and returns the last event of that."""
+    """Sends "run" or "check", and returns the last event of it."""
     with student.events() as events:
         answer = student.ask(what, {"solution.py": code}, exercise)
         assert answer.status_code == 202, answer.text
@@ -113,7 +113,7 @@ def scores(seen: Any) -> tuple[int, int] | None:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
-    """One for all tests: each mends an exercise of its own."""
+    """One class for all tests: each changes an exercise of its own."""
     folder = tmp_path_factory.mktemp("class")
     files = course(one=exercise(TRUE_TESTS), mended=exercise(FALSE_TESTS), broken=exercise("def test(:\n"),
                    toml=exercise(TRUE_TESTS), policy=exercise(TRUE_TESTS), command=exercise(FALSE_TESTS),
@@ -123,7 +123,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
 
 
 def test_a_hand_in_has_one_grade_which_all_read(group: Class) -> None:
-    """Whatever is written and tested afterwards: the grid, the file of grades and the student's page say the same."""
+    """The grid, the file of grades and the student's page show the same grade, whatever is typed and tested later."""
     student = group.hand_in("one", RIGHT)
     ask(student, "check", "one", WRONG)
     row = next(row for row in group.state()["seats"] if row["id"] == student.id)["progress"]["one"]
@@ -139,7 +139,7 @@ def test_a_hand_in_has_one_grade_which_all_read(group: Class) -> None:
 
 
 def test_what_was_tested_before_the_hand_in_is_not_the_state_now(group: Class) -> None:
-    """Where nothing was tested since, the state now is that of what was handed in, also once it is graded again."""
+    """Where nothing was tested since, the state now is the grade of the hand-in, also after it is graded again."""
     student = group.room.join()
     ask(student, "check", "now", WRONG)
     with student.events() as events:
@@ -161,11 +161,11 @@ def test_what_was_tested_before_the_hand_in_is_not_the_state_now(group: Class) -
     ask(student, "check", "now", WRONG)
     with student.events() as events:
         group.teacher.post("/api/teacher/grade-again", json={"exercise": "now"})
-        assert "results" not in events.until("graded")[-1][1]  # what was tested since stays
+        assert "results" not in events.until("graded")[-1][1]  # newer test results stay
 
 
 def test_mended_tests_are_read_anew_and_grade_again(group: Class) -> None:
-    """Without a restart: grades of before are marked, one request gives others, and the student sees both."""
+    """Without a restart: old grades are marked, one request gives new ones, and the student sees both."""
     student = group.hand_in("mended", RIGHT)
     ask(student, "check", "mended", RIGHT)
     before = group.mark(student, "mended")
@@ -202,7 +202,7 @@ def test_tests_that_cannot_run_give_no_grade_and_grade_by_themselves_once_mended
     assert (scores(mine["score"]), mine["has_failed"], mine["earlier"]) == ((2, 2), False, None)
     assert "broken" not in group.state()["grading_faults"]
 
-    group.mend("broken/tests/test_double.py", "def test(:\n")  # broken again: the grade stays
+    group.mend("broken/tests/test_double.py", "def test(:\n")  # wrong again: the grade stays
     with student.events() as events:
         group.teacher.post("/api/teacher/grade-again", json={"exercise": "broken"})
         mine = events.until("graded")[-1][1]["handed_in"]
@@ -250,7 +250,7 @@ def regrade(group: Class, *options: str) -> tuple[int, list[dict[str, Any]]]:
 
 def test_a_command_has_an_open_classroom_grade_again(group: Class) -> None:
     student = group.hand_in("command", RIGHT)
-    group.write("command/tests/test_double.py", TRUE_TESTS)  # the classroom may not have noticed that yet
+    group.write("command/tests/test_double.py", TRUE_TESTS)  # the classroom may not have noticed the change yet
     with student.events() as events:
         status, (seen,) = regrade(group, "--exercise", "command")
         mine = events.until("graded")[-1][1]["handed_in"]
@@ -274,7 +274,7 @@ def test_a_command_grades_again_while_no_classroom_is_open(tmp_path: Path) -> No
     assert regrade(group, "--outdated") == (0, [])
     group.write("one/tests/test_double.py", "def test(:\n")
     status, (seen,) = regrade(group, "--exercise", "one")
-    assert (status, scores(seen["now"])) == (0, (2, 2))  # a grade stays where grading fails
+    assert (status, scores(seen["now"])) == (0, (2, 2))  # a grade stays when grading fails
 
 
 def test_a_command_for_what_is_not_there_says_so(tmp_path: Path) -> None:
@@ -344,12 +344,12 @@ def test_hand_ins_that_are_the_same_are_told_however_short(group: Class) -> None
 
 
 def test_hand_ins_that_do_not_end_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than are given to the tests at the same time; and those that are closed stay due."""
+    """There are more of them than are graded at the same time. Those that are stopped stay due."""
     monkeypatch.setattr(grading, "_PLACE", 0.01)
     sheets = sheets_of(load_course(write_course(tmp_path / "course", course(one=exercise(TRUE_TESTS)))))
 
     class Tests:
-        """In place of processes: a loop never ends."""
+        """Stands for the processes that run tests: a loop never ends."""
 
         async def check(self, key: str, _: object, files: Mapping[str, bytes], *, deadline: float | None) -> Grade:
             if b"while" in files["solution.py"]:

@@ -1,6 +1,6 @@
-"""What an instructor of a learning platform may see and change: the classes of the own courses, and nothing else.
+"""An instructor of a learning platform may see and change the classes of their own courses, and nothing else.
 
-Each door of the teacher's page is tried with the pass of an instructor of another course.
+Each route of the teacher's page is tried with the pass of an instructor of another course.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from tests.classroom.launching import (  # noqa: E402
 
 RIGHT = "def double(n):\n    return 2 * n\n"
 OWN = {"Origin": HOST}
-#: Bytes of a body that is held back.
+#: Size of a delayed body, in bytes.
 _LONG = 200
 
 
@@ -54,14 +54,14 @@ def platform() -> Iterator[Double]:
 
 @pytest.fixture(scope="module")
 def room(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    """For tests that do not ask who else is there."""
+    """A classroom for tests that do not depend on other seats in it."""
     with a_room(tmp_path_factory.mktemp("room"), platform) as room:
         yield room
 
 
 @attrs.frozen
 class Classes:
-    """A classroom with two classes, in each of which Ada has handed in. seats: of both, by the course."""
+    """A classroom with two classes; Ada has handed in in each. seats: Ada's seat ids, by course."""
 
     room: Room
     seats: dict[str, str]
@@ -69,7 +69,7 @@ class Classes:
 
 @pytest.fixture
 def classes(platform: Double, tmp_path: Path) -> Iterator[Classes]:
-    """New ones for each test: who has taught in a class, or has a seat there, is part of what others are told."""
+    """New classes for each test: other tests' teachers and seats would be part of the answers."""
     with a_room(tmp_path, platform) as room:
         yield room.loop.run(_with_students(room, platform))
 
@@ -89,7 +89,7 @@ def filled(path: str, seat: str) -> str:
     return path.format(seat=seat, exercise="01-double", version="1", identity="none")
 
 
-#: What each door that concerns a seat is asked, with the seat of the other class.
+#: The bodies of requests that change a seat.
 BODIES: dict[str, dict[str, Any]] = {"/api/teacher/seats/{seat}": {"locked": True}}
 
 
@@ -127,7 +127,7 @@ def test_an_instructor_has_the_own_class_and_no_seat_of_another_one(classes: Cla
 
 
 def test_what_is_for_everybody_is_for_who_has_the_key(classes: Classes, platform: Double) -> None:
-    """Not for an instructor, whatever the body: the answer comes before it is looked at."""
+    """An instructor is refused whatever the body is: the answer comes before the body is read."""
 
     async def lesson() -> None:
         async with classes.room.browser() as seven:
@@ -152,7 +152,7 @@ def test_what_is_for_everybody_is_for_who_has_the_key(classes: Classes, platform
 
 
 def test_each_door_of_teachers_is_of_one_of_the_three_kinds() -> None:
-    """One that concerns neither a seat nor everybody has to be thought of here, and tried below."""
+    """A new route that concerns neither a seat nor everybody must be added here and tested below."""
     others = {each.path.removeprefix("/api/teacher") for each in teacher.guarded.routes if "{seat}" not in each.path}
     assert others == {
         "/logout", "/state", "/watch", "/errors", "/grade-again", "/similar", "/formats", "/export/grades",
@@ -188,7 +188,7 @@ def test_what_is_taken_home_is_of_the_own_class(classes: Classes, platform: Doub
 
 
 def test_what_tests_say_of_a_submission_of_another_class_is_not_told(classes: Classes, platform: Double) -> None:
-    """Where tests are at fault they may quote what a submission has returned."""
+    """Where tests are wrong their messages may quote values that a submission has returned."""
 
     async def lesson() -> None:
         lesson = classes.room.lesson
@@ -234,7 +234,10 @@ def test_runs_and_errors_are_of_the_own_class(classes: Classes, platform: Double
 
 
 async def stream(room: Room, browser: Any) -> AsyncIterator[tuple[str, Any]]:
-    """The events of a teacher's stream. httpx's transport waits for an answer's end, so it is read by ASGI itself."""
+    """Yields the events of a teacher's stream.
+
+    It calls the ASGI application: httpx's transport waits for the answer's end.
+    """
     pieces: asyncio.Queue[bytes] = asyncio.Queue()
     gone = asyncio.Event()
 
@@ -261,7 +264,7 @@ async def stream(room: Room, browser: Any) -> AsyncIterator[tuple[str, Any]]:
         while piece := await pieces.get():
             for each in piece.decode().split("\n\n"):
                 fields = dict(line.split(": ", 1) for line in each.splitlines() if ": " in line)
-                if fields.get("event", "errors") != "errors":  # those of other tests may come as late as now
+                if fields.get("event", "errors") != "errors":  # those of other tests may still arrive
                     yield fields["event"], json.loads(fields["data"])
     finally:
         gone.set()
@@ -269,7 +272,7 @@ async def stream(room: Room, browser: Any) -> AsyncIterator[tuple[str, Any]]:
 
 
 def test_a_stream_tells_of_the_own_class_alone(classes: Classes, platform: Double) -> None:
-    """Rows, and what a watched seat does; who teaches one class can have no stream watch a seat of another one."""
+    """Rows, and events of a watched seat. A teacher of one class cannot make a stream watch a seat of another class."""
 
     async def lesson() -> None:
         room, seats, lesson = classes.room, classes.seats, classes.room.lesson
@@ -281,7 +284,7 @@ def test_a_stream_tells_of_the_own_class_alone(classes: Classes, platform: Doubl
                 (_, hello), (_, of_eight) = await anext(told), await anext(others)
                 for who, seat, at, status in (
                     (seven, seats["eight"], hello, 404),
-                    (seven, seats["seven"], of_eight, 404),  # a stream that is another teacher's
+                    (seven, seats["seven"], of_eight, 404),  # another teacher's stream
                     (seven, seats["seven"], hello, 204),
                 ):
                     body = {"stream": at["stream"], "seat": seat, "page": "p"}
@@ -290,7 +293,7 @@ def test_a_stream_tells_of_the_own_class_alone(classes: Classes, platform: Doubl
                 secret = FilesEvent(exercise="a", version=1, files={"secret": "of eight"})
                 lesson.hub.show(f"seat:{seats['eight']}", secret)
                 lesson.grid.touch(seats["eight"])
-                assert (await anext(others))[1]["id"] == seats["eight"]  # it was told to whom it concerns
+                assert (await anext(others))[1]["id"] == seats["eight"]  # the teacher of that class gets it
                 lesson.grid.touch(seats["seven"])
                 lesson.tell_state()
                 seen = [await anext(told), await anext(told)]
@@ -320,8 +323,8 @@ def test_who_is_no_longer_an_instructor_loses_the_class_and_its_stream(classes: 
                 as_learner = {f"{CLAIM}/context": {"id": "eight", "title": "eight"}}
                 await launched(elsewhere, platform, sub="changing", name="Changed", **as_learner)
                 *rows, last = [name async for name, _ in told]
-                assert last == "course"  # it loads anew; and the stream has ended
-                assert set(rows) <= {"row"}  # of hand-ins that were graded meanwhile
+                assert last == "course"  # the page loads everything again; and the stream has ended
+                assert set(rows) <= {"row"}  # from hand-ins that were graded meanwhile
             left = {row["id"] for row in (await teacher.get("/api/teacher/state")).json()["seats"]}
             assert left & set(classes.seats.values()) == {classes.seats["seven"]}
             assert (await elsewhere.get("/api/teacher/state")).status_code == 401
@@ -330,7 +333,7 @@ def test_who_is_no_longer_an_instructor_loses_the_class_and_its_stream(classes: 
 
 
 async def held_back(browser: Any, method: str, path: str, body: dict[str, Any], until: Awaitable[Any]) -> int:
-    """Sends a request whose body comes only after `until`, which may complete it; returns the status of the answer."""
+    """Sends a request whose body follows only after `until`. Returns the status of the answer."""
 
     async def content() -> AsyncIterator[bytes]:
         await until
@@ -342,7 +345,7 @@ async def held_back(browser: Any, method: str, path: str, body: dict[str, Any], 
 
 
 def test_a_request_that_was_begun_in_time_and_held_back_changes_nothing(classes: Classes, platform: Double) -> None:
-    """Whoever loses a class, logs out or is removed has begun requests, of whose bodies a byte comes now and then."""
+    """A teacher who loses a class, logs out or is removed may have begun requests whose bodies arrive slowly."""
 
     async def lesson() -> None:
         room, seats, lesson = classes.room, classes.seats, classes.room.lesson
@@ -474,7 +477,7 @@ def test_instructors_are_students_where_the_list_does_not_say_teachers(
 
 
 def test_a_pass_of_before_which_instructors_had_too_opens_nothing(room: Room) -> None:
-    """They were given the one for the whole classroom, for 200 days."""
+    """Instructors once got the pass for the whole classroom, valid for 200 days."""
 
     async def lesson() -> None:
         secret = await room.lesson.store.do(Connected.fact, "secret")

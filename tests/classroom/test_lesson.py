@@ -1,4 +1,4 @@
-"""A lesson over HTTP, with real boxes: what students and their teacher do, and what is there afterwards."""
+"""A lesson over HTTP, with real boxes: what students and their teacher do, and what is still there afterwards."""
 
 import contextlib
 import io
@@ -24,13 +24,13 @@ EXERCISES = Path(proxybox.teach.__file__).parent / "exercises"
 GREETING, LEAP = "01-greeting", "02-leap-year"
 FORMS = ("csv", "json")
 JSON = {"Content-Type": "application/json"}
-#: How many signs of life may come without an event before nothing more is waited for: one each 15 s.
+#: Reading ends after more comments than this without an event; the server sends a comment every 15 s.
 SILENT = 4
 _names = itertools.count()
 
 
 def course(folder: Path) -> Path:
-    """A course of two exercises, whose programs end soon."""
+    """Makes a course of two exercises whose programs end soon."""
     folder.mkdir(parents=True)
     for exercise in (GREETING, LEAP):
         (folder / exercise).symlink_to(EXERCISES / exercise)
@@ -113,7 +113,7 @@ class Events:
         self.seen: list[Told] = []
 
     def until(self, name: str, holds: Callable[[Any], bool] = lambda data: True) -> Any:
-        """Reads to the next event of a name of which something holds, and returns its data."""
+        """Reads to the next event of this name for which a condition holds, and returns its data."""
         for told in self._told:
             self.seen.append(told)
             if told.name == name and holds(told.data):
@@ -121,7 +121,7 @@ class Events:
         raise AssertionError(f"the stream has ended before {name}: {self.seen}")
 
     def until_each(self, *names: str) -> dict[str, Any]:
-        """Reads until an event of each name has come, in whichever order, and returns their data."""
+        """Reads until an event of each name has come, in any order, and returns their data."""
         found: dict[str, Any] = {}
         while len(found) < len(names):
             told = next(self._told, None)
@@ -132,13 +132,13 @@ class Events:
         return found
 
     def said(self, run: str, stream: str = "stdout") -> str:
-        """What a run has printed, of what was read."""
+        """Returns the output of a run, as far as it was read."""
         outs = [told.data for told in self.seen if told.name == "out"]
         return "".join(out["text"] for out in outs if out["run"] == run and out["stream"] == stream)
 
 
 def _told(answer: httpx.Response) -> Iterator[Told]:
-    """The events of a stream, which ends here when the server has had nothing to say but that for long."""
+    """Yields the events of a stream. It ends when the server has sent only comments for a long time."""
     rest, silent = b"", 0
     for data in answer.iter_raw():
         *pieces, rest = (rest + data).split(b"\n\n")
@@ -151,7 +151,7 @@ def _told(answer: httpx.Response) -> Iterator[Told]:
 
 @contextlib.contextmanager
 def events(http: httpx.Client, path: str = "/api/events", seen: str = "") -> Iterator[Events]:
-    """A stream that goes on after `seen`, and that stands when the context begins."""
+    """Opens a stream after the event `seen`, and waits for its first event."""
     with http.stream("GET", path, headers={"Last-Event-ID": seen} if seen else {}) as answer:
         assert answer.status_code == 200, answer.read()
         read = Events(answer)
@@ -215,7 +215,7 @@ def test_a_program_reads_what_is_typed(student: Student) -> None:
         assert read.said(run) == "Name? "
         student.post("input", {"run": run, "text": "Ada\n"}, 204)
         read.until("input")
-        student.post("input", {"run": run, "text": ""}, 204)  # the end of the file
+        student.post("input", {"run": run, "text": ""}, 204)  # end of file
         assert read.until("finished")["error"]["type"] == "EOFError"
         assert read.said(run) == "Name? Hello Ada\n"
 
@@ -480,7 +480,7 @@ def test_who_comes_back_from_another_life_loads_everything_again(student: Studen
 def test_who_has_missed_too_much_loads_everything_again(student: Student) -> None:
     seen = student.get("me")["event"]
     with events(student.http) as read:
-        for _ in range(3):  # more than is kept
+        for _ in range(3):  # more than the server stores
             student.run("for n in range(3000): print('x' * 70)")
             read.until("finished")
     with events(student.http, seen=seen) as read:
@@ -496,7 +496,7 @@ def test_who_does_not_read_is_cut_off_and_holds_nobody_up(student: Student, teac
         slow.sendall(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode())
         assert slow.recv(100).startswith(b"HTTP/1.1 200")
         with events(student.http) as read:
-            for _ in range(100):  # more than waits for anybody, and more than the kernel takes
+            for _ in range(100):  # more than may wait for one reader, and more than the kernel buffers
                 share = teacher.post("/api/teacher/share", json=large).json()
                 assert read.until("share")["id"] == share["id"]
                 teacher.delete(f"/api/teacher/share/{share['id']}", headers=JSON)
@@ -504,7 +504,7 @@ def test_who_does_not_read_is_cut_off_and_holds_nobody_up(student: Student, teac
             assert read.until("finished")["status"] == "ok"
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         size = 0
-        while data := slow.recv(1 << 20):  # what was under way, and then the end
+        while data := slow.recv(1 << 20):  # the rest, and then the end
             size += len(data)
         assert size < 100 * 95_000
 
@@ -550,7 +550,7 @@ def test_a_hand_is_raised_and_lowered(student: Student, teacher: httpx.Client) -
     mine = student.seat["id"]
     with events(teacher, "/api/teacher/events") as grid, events(student.http) as read:
         raised = student.post("hand", {"up": True}, 200)["hand"]
-        assert student.post("hand", {"up": True}, 200)["hand"] == raised  # it has waited since then
+        assert student.post("hand", {"up": True}, 200)["hand"] == raised  # the time at which the hand was first raised
         grid.until("row", lambda row: row["id"] == mine and row["hand"] == raised)
         assert change(teacher, student, hand=False)["hand"] is None
         read.until("seat", lambda seat: seat["hand"] is None)
@@ -714,7 +714,7 @@ def test_everything_is_there_another_day(tmp_path: Path) -> None:
         assert len(student.get(f"exercises/{GREETING}")["hints"]["shown"]) == 1
         assert student.get("me")["pushed"] == LEAP
         assert [each["title"] for each in student.get("me")["shares"]] == ["Mine"]
-        with events(http) as read:  # what was not graded when it ended is graded now
+        with events(http) as read:  # a hand-in that was not graded before the kill is graded now
             mine = student.get(f"exercises/{LEAP}")["handed_in"]
             if mine["results"] is None:
                 mine = read.until("graded")["handed_in"]

@@ -1,6 +1,6 @@
 """Launches from learning platforms and grades that go back, with a platform's double (launching.py).
 
-What a platform signs is right in every way but one in each of the attacks here.
+In each attack exactly one property of the signed token is wrong.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ def platform() -> Iterator[Double]:
 
 @pytest.fixture(scope="module")
 def room(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    """One for all tests: each has users of its own."""
+    """One classroom for all tests: each test has users of its own."""
     with a_room(tmp_path_factory.mktemp("class"), platform) as made:
         yield made
 
@@ -70,7 +70,7 @@ def test_a_student_has_the_same_seat_each_time_and_the_grade_goes_back(room: Roo
             cookies = answer.headers.get_list("set-cookie")
             assert any(re.match(r"__Host-seat=.*HttpOnly.*SameSite=strict; Secure", each) for each in cookies)
             me = (await first.get("/api/me")).json()["seat"]
-            assert me["name"].startswith("Ada Lovelace")  # other tests may have had an Ada before
+            assert me["name"].startswith("Ada Lovelace")  # another test may have had an Ada before
             assert me["exercise"] == "01-double"
 
             await launched(second, platform)
@@ -147,7 +147,7 @@ def test_what_is_tested_after_the_hand_in_changes_no_grade(room: Room, platform:
 
 
 def test_a_grade_that_could_not_be_given_is_not_brought_as_none(room: Room, platform: Double) -> None:
-    """No points are told where the tests are at fault; once they are mended, the grade comes, later than any before."""
+    """While the tests are wrong no points are sent. Once they are corrected, the grade is sent with a later time."""
 
     async def lesson() -> None:
         tests = Path(room.lesson.config.course, "03-broken/tests/test_it.py")
@@ -169,7 +169,7 @@ def test_a_grade_that_could_not_be_given_is_not_brought_as_none(room: Room, plat
 
 @pytest.mark.parametrize("roles", [["Learner"], ["Instructor"]])
 def test_an_exercise_that_is_not_there_is_told_on_a_page(room: Room, platform: Double, roles: list[str]) -> None:
-    """For the teacher who has made the link; and nobody gets a seat, another exercise, or the mean of the course."""
+    """Only the teacher can correct the link. Nobody gets a seat, another exercise, or the mean of the course."""
 
     async def lesson() -> None:
         async def kept() -> Any:
@@ -205,7 +205,7 @@ def test_what_is_refused_is_told_on_a_page(room: Room, platform: Double) -> None
 
 
 def test_each_course_of_a_platform_is_a_class_of_its_own(room: Room, platform: Double) -> None:
-    """With seats, names and grades of its own, also for who is in two of them."""
+    """Each has its own seats, names and grades, also for a student in two courses."""
 
     async def lesson() -> None:
         seats = {}
@@ -214,7 +214,7 @@ def test_each_course_of_a_platform_is_a_class_of_its_own(room: Room, platform: D
             async with room.browser() as browser:
                 await launched(browser, platform, sub="of two", name="Grace", **seen)
                 me = (await browser.get("/api/me")).json()["seat"]
-                assert me["name"] == "Grace"  # in each of them
+                assert me["name"] == "Grace"  # in both courses
                 assert seats.setdefault(context, me["id"]) == me["id"]
                 if title == "Class 7":
                     await hand_in(browser, "01-double", "def double(n):\n    return 2 * n\n")
@@ -258,7 +258,7 @@ def test_who_came_before_there_were_classes_keeps_the_seat_in_the_first_one(room
 
 
 def choosing(platform: Double, **settings: Any) -> dict[str, Any]:
-    """The claims of a platform that asks which link is to stand in a course."""
+    """Returns the claims of a platform that asks for a link to be added to a course."""
     seen = {
         "deep_link_return_url": f"{platform.url}/chosen?course=4", "accept_types": ["link", "ltiResourceLink"],
         "accept_presentation_document_targets": ["iframe", "window"], "data": "opaque <data>", **settings,
@@ -280,7 +280,10 @@ def field(answer: Any, name: str) -> str:
 
 @pytest.mark.parametrize(("exercise", "title"), [("02-half", "Half"), ("", "course")])
 def test_an_exercise_is_chosen_on_a_page(room: Room, platform: Double, exercise: str, title: str) -> None:
-    """Which may stand within the platform's, and whose answer goes there, signed by the classroom, once."""
+    """The platform may show the page within its own.
+
+    The classroom signs the answer, and sends it to the platform once.
+    """
 
     async def lesson() -> None:
         before = len(list(room.lesson.seats))
@@ -397,13 +400,13 @@ def test_what_is_not_signed_for_this_login_gives_no_seat(room: Room, platform: D
                 assert "__Host-seat" not in answer.headers.get("set-cookie", ""), what
                 assert (await browser.get("/api/me")).status_code == 401, what
         assert len(list(room.lesson.seats)) == before
-        assert platform.asked_for_keys < 5  # keys that do not exist are not asked for each time
+        assert platform.asked_for_keys < 5  # unknown keys do not cause a request each time
 
     room.loop.run(lesson())
 
 
 def test_a_platform_that_does_not_answer_keeps_no_launch_waiting(platform: Double) -> None:
-    """Nobody needs a pass to have its keys looked for, with tokens that nobody has signed, as often as one likes."""
+    """Without a pass anybody can have keys fetched, by unsigned tokens, any number of times."""
     given = tomllib.loads(platform.settings())["platforms"][0]
     silent = Platform(**{**given, "issuer": "https://silent.example", "key_set_url": "https://silent.example/keys"})
     asked: list[str] = []
@@ -435,10 +438,10 @@ def test_a_platform_that_does_not_answer_keeps_no_launch_waiting(platform: Doubl
                 url, state = launches.begin({"iss": platform.url}, HOST)
                 claims = platform.claims(dict(parse_qsl(urlsplit(url).query)))
                 assert (await launches.finish(state, state, platform.sign(claims))).platform.issuer == platform.url
-                answering.set()  # not before: the honest launch has not waited for it
+                answering.set()  # not before: the honest launch did not wait for it
 
     asyncio.run(lesson())
-    assert sorted(asked) == ["127.0.0.1", "silent.example"]  # those who waited have not asked once more
+    assert sorted(asked) == ["127.0.0.1", "silent.example"]  # the waiting launches made no request of their own
 
 
 def test_a_launch_is_good_once_and_in_the_browser_in_which_it_began(room: Room, platform: Double) -> None:

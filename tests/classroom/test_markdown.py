@@ -1,4 +1,4 @@
-"""Markdown as HTML: whatever a text says, nothing of it is carried out, and nothing is loaded from elsewhere."""
+"""Markdown as HTML: whatever a text contains, no script runs, and nothing is loaded from elsewhere."""
 
 import base64
 import html.parser
@@ -20,7 +20,7 @@ PICTURE = b"\x89PNG not really"
 
 
 class Seen(html.parser.HTMLParser):
-    """The elements of a text, and the attributes of each."""
+    """Parses HTML. elements: each with its attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Seen(html.parser.HTMLParser):
 
 
 def elements(text: str, **more: object) -> list[tuple[str, dict[str, str | None]]]:
-    """Those of a text's HTML; all of them are harmless."""
+    """Returns the elements of a text's HTML, and checks that all of them are harmless."""
     found = Seen(to_html(text, **more)).elements  # type: ignore[arg-type]
     for tag, attributes in found:
         assert tag in ELEMENTS

@@ -1,4 +1,4 @@
-"""Where a classroom is reached, in this network and in the next one."""
+"""The addresses and the certificate of a classroom, in this network and in the next one."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ from proxybox.classroom.place import ClassroomAddress
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses of this machine, which a test changes."""
+    """The addresses of this machine, as the test sets them."""
     found = ["192.168.1.4"]
     monkeypatch.setattr(module, "addresses", lambda: tuple(found))
     return found
@@ -40,7 +40,7 @@ def test_another_network_is_another_address_and_another_certificate(tmp_path: Pa
 
 
 def served(place: ClassroomAddress) -> str:
-    """The fingerprint of what a connection gets."""
+    """Returns the fingerprint of the certificate that a client gets."""
     server, client = ssl.MemoryBIO(), ssl.MemoryBIO()
     assert place.context is not None
     trust = ssl.create_default_context()
@@ -73,7 +73,7 @@ def test_what_a_teachers_certificate_is_for_is_typed(tmp_path: Path, network: li
 
 
 class Waited(Exception):
-    """The test has seen enough."""
+    """Ends the classroom's loop: the test has seen enough."""
 
 
 def test_a_teacher_is_told_once_of_a_new_address(

@@ -1,4 +1,4 @@
-"""What the database keeps of saves and of grades, whoever comes in between."""
+"""What the database stores of saves and of grades, whatever is written in between."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Iterator[ClassStore]:
 
 
 class Page:
-    """A page of one seat, which knows a version: its own last save, or what it was loaded with."""
+    """A page of a seat. base: the version that it knows: its own last save, or the version that it has loaded."""
 
     def __init__(self, store: ClassStore, base: int = 0) -> None:
         self.store, self.base = store, base
@@ -43,7 +43,7 @@ class Page:
 
 
 def kept(store: ClassStore) -> list[tuple[str, str]]:
-    """The versions, the latest first: why there is each, and its text."""
+    """Returns the versions, the latest first: the reason of each, and its text."""
     versions = asyncio.run(store.do(Connected.versions, "seat", "loops"))
     texts = [asyncio.run(store.do(Connected.text, "seat", "loops", each["version"])) for each in versions]
     return [(text.why, text.files["a.py"]) for text in texts if text is not None]
@@ -79,7 +79,7 @@ def test_a_page_that_has_taken_over_another_ones_text_leaves_its_own_in_the_hist
     one, two = Page(store), Page(store)
     one.save(f"{LONG}one", 1)
     two.save(f"{LONG}two", 2)
-    one.base = two.base  # it has loaded what the other one has saved
+    one.base = two.base  # it has loaded the other page's text
     one.save(f"{LONG}two and one", 3)
     assert kept(store) == [("saved", f"{LONG}two and one"), (ELSEWHERE, f"{LONG}one")]
 
@@ -103,7 +103,7 @@ def graded(status: str, *, failed: bool = False) -> dict[str, Any]:
 
 
 class Graded:
-    """A hand-in that is graded, with tests of a basis, as often as one likes."""
+    """A hand-in that can be graded again and again, by tests with a given basis."""
 
     def __init__(self, store: ClassStore) -> None:
         self.store = store
@@ -130,7 +130,7 @@ def test_a_grade_by_mended_tests_keeps_the_one_of_before(store: ClassStore) -> N
     second = handin.grade(graded("ok"), "new")
     assert (second.grade, second.basis, second.due) == (graded("ok"), "new", False)
     assert second.earlier == Checked(101.0, graded("wrong_answer"), "old")
-    third = handin.grade(graded("ok"), "new")  # once more: nothing has changed
+    third = handin.grade(graded("ok"), "new")  # once more, with the same tests
     assert third.earlier == second.earlier
 
 
@@ -138,7 +138,7 @@ def test_a_grade_stays_where_grading_has_failed(store: ClassStore) -> None:
     handin = Graded(store)
     assert handin.grade(graded("internal_error", failed=True), "broken").earlier is None
     good = handin.grade(graded("ok"), "old")
-    assert (good.grade, good.earlier) == (graded("ok"), None)  # what had failed was no grade
+    assert (good.grade, good.earlier) == (graded("ok"), None)  # a failed grading is no earlier grade
     kept = handin.grade(graded("internal_error", failed=True), "broken")
     assert (kept.grade, kept.basis, kept.earlier, kept.due) == (graded("ok"), "old", None, False)
 

@@ -1,7 +1,7 @@
-"""The form of a classroom's database: one of an earlier form goes on, and one of an unknown form is refused.
+"""The form of a classroom's database: an earlier form is converted, and an unknown form is refused.
 
 forms/1-sqlite.sql is what the code of commit e6ae26d8 has written, and 2-sqlite.sql that of the commit which has
-brought form 2; see tests/serve/test_forms.py for what to do when tables change.
+added form 2; see tests/serve/test_forms.py for what to do when tables change.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ FORMS = Path(__file__).parent / "forms"
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A database that the code of before forms has written."""
+    """A database of the time before forms were numbered."""
     path = tmp_path / "class.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript((FORMS / "1-sqlite.sql").read_text())
@@ -45,7 +45,7 @@ def test_a_class_of_before_forms_goes_on(old: Path) -> None:
 
 
 def test_grades_and_grade_lines_of_form_1_go_on(old: Path) -> None:
-    """What was not graded is due; users and lines are there; and nobody knows by which tests a grade was given."""
+    """Hand-ins without a grade are due; users and lines are still there; grades do not name their tests."""
     with contextlib.closing(sqlite3.connect(old)) as database:
         database.executescript("""
             INSERT INTO handins VALUES ('h1', 's1', 'hello', 1.0, 0, 'a', '{}', NULL);

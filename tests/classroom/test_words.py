@@ -1,4 +1,4 @@
-"""What people read, in their language."""
+"""The texts that people read, in their language."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from proxybox.classroom.words import LANGUAGES, Words, catalogue_file, negotiate
 from tools import words as tool
 
 TRANSLATED = sorted({*LANGUAGES} - {words.SOURCE})
-#: {name}, %(name)s and %s, and marks of templates that are still there.
+#: Placeholders {name}, %(name)s and %s, and tags.
 PLACEHOLDER = re.compile(r"\{[a-z_]*\}|%\([a-z_]+\)[sd]|%[sd%]|<[^>]*>")
 
 
@@ -39,7 +39,7 @@ def test_nothing_lacks_a_translation(language: str, source: Catalog) -> None:
 
 
 def test_no_two_languages_say_the_same() -> None:
-    """A text that was taken over from another language's catalogue lacks a translation, though it has a text."""
+    """A text that was copied from another language's catalogue still lacks a translation."""
     said: dict[object, list[str]] = {}
     for language in TRANSLATED:
         for message in words._catalogue(language):
@@ -68,7 +68,7 @@ def test_translations_have_the_same_placeholders(language: str) -> None:
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_translations_end_and_begin_as_their_texts_do(language: str) -> None:
-    """Scripts put texts together: a space, a colon or dots that are missing would be seen."""
+    """Scripts join texts: a missing space, colon or ellipsis would be visible."""
 
     def edges(text: str) -> tuple[bool, str]:
         end = re.search(r"(\.{3}|…|[.:?!]|\s)?$", text)

@@ -38,7 +38,10 @@ class FakeResult:
 
 @attrs.define
 class FakeAPI:
-    """Remembers what it was asked; gives `result`, prints `stdout`, audits `calls`."""
+    """Stands for the API. asked: the arguments of the last call.
+
+    It returns `result`, prints `stdout`, audits `calls`.
+    """
 
     result: FakeResult = attrs.field(factory=FakeResult)
     stdout: bytes = b""

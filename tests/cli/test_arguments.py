@@ -1,4 +1,4 @@
-"""Where proxybox's options end and the program's begin."""
+"""Where proxybox's options end and the program's options begin."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from proxybox.policies.declaring import Measure
 from proxybox.policies.keys import keys
 
 ALL = {option.flags: option for option in (*RUN, *TRACE, *LEARN, *REPL, *BATCH, *PROGRAM)}.values()
-#: Values that nothing can complete: texts of the user's own.
+#: Values without completion: texts that only the user knows.
 OWN_TEXTS = {"CODE", "MODULE", "SRC:DST[:MODE]", "DURATION", "SIZE", "NAME=VALUE", "NAME", "ARGS", "N", "ADDRESS"}
 
 
@@ -80,7 +80,7 @@ def test_no_spelling_is_used_twice(table: tuple) -> None:  # type: ignore[type-a
 
 
 def by_click(words: list[str]) -> Parsed:
-    """What click makes of the same words."""
+    """Returns what click parses from the same words."""
     seen: list[Parsed] = []
 
     def keep(parsed: Parsed) -> int:

@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "proxybox.cli")
 
 
 def proxybox(*words: Any, stdin: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs the command with text for its standard input."""
+    """Runs the command with a text as its standard input."""
     return subprocess.run(
         [*COMMAND, *map(str, words)],
         input=stdin,
@@ -39,7 +39,7 @@ def proxybox(*words: Any, stdin: str = "", **options: Any) -> subprocess.Complet
 
 @contextlib.contextmanager
 def started(*words: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """The command while it runs; it is gone afterwards, whatever happens."""
+    """Starts the command for the context, and kills it at the end."""
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     try:
         yield process
@@ -213,7 +213,7 @@ def test_escapes_are_neutralised_on_terminals_alone(terminal: Any) -> None:
 
 
 def test_tracebacks_at_a_terminal_are_not_full_of_escapes(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyPy colours them where it may: only where the policy lets colours through, and nobody wants none."""
+    """PyPy colours tracebacks only where the policy lets escape sequences through and NO_COLOR is not set."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     program = ("-c", "import os; print('told', os.environ.get('NO_COLOR')); 1/0")
@@ -247,7 +247,7 @@ def test_what_is_typed_for_getpass_is_not_shown(terminal: Any) -> None:
 
 @pytest.mark.parametrize("end", ["exit", "os.abort()", "while 1: pass", signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_the_terminal_is_left_as_it_was(terminal: Any, end: Any) -> None:
-    """However it ends; all that a program can change of it is the echo."""
+    """After each kind of end. A program can change nothing of the terminal but its echo."""
     code = (
         "import os, termios, time\nsettings = termios.tcgetattr(0)\nsettings[0] = settings[1] = settings[3] = 0\n"
         "termios.tcsetattr(0, termios.TCSAFLUSH, settings)\nprint('begun')\nassert termios.tcgetattr(0)[3] == 0\n"
@@ -273,7 +273,7 @@ def test_the_terminal_is_left_as_it_was(terminal: Any, end: Any) -> None:
 def test_end_of_file_on_a_terminal(terminal: Any) -> None:
     child = terminal("run", "-c", "import sys; print(repr(sys.stdin.read()))")
     child.sendline("line")
-    for _ in range(2):  # PyPy asks once more
+    for _ in range(2):  # PyPy asks a second time
         child.sendeof()
     child.expect_exact("'line\\n'")
 
@@ -328,7 +328,7 @@ def test_sigterm_ends_the_command_and_the_guest() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """All processes below one."""
+    """Returns all processes below one."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -479,7 +479,10 @@ def test_doctor() -> None:
 
 
 def test_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each once, by the first of its names; scripts are none, and what cannot be a guest says why."""
+    """Each guest is listed once, by the first of its names.
+
+    Scripts are left out. A file that is no guest has a reason.
+    """
     (tmp_path / "python3").write_text("#!/bin/sh\n")
     (tmp_path / "pypy3").write_bytes(b"no program")
     for program in tmp_path.iterdir():
@@ -499,7 +502,7 @@ def test_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_guests_heed_the_rules_of_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path would be another program in each folder: nothing is looked for there. A name is listed once."""
+    """A relative path is not looked up: it would be another program in each folder. A name is listed once."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pypy3").symlink_to(shutil.which("pypy3") or "")
     monkeypatch.setenv("PROXYBOX_GUEST", "bin/pypy3")
@@ -568,7 +571,7 @@ def test_no_stream_brings_a_traceback(command: str, status: int, said: str) -> N
 
 
 def test_what_is_closed_is_nobody_elses() -> None:
-    """No file of ours gets the number of a standard stream, so that the program's output goes nowhere."""
+    """No file of proxybox gets the number of a closed standard stream, so the program's output goes nowhere."""
     done = shell("""$proxybox run -c 'import os
 for fd in (1, 2):
     try: os.write(fd, b"x")

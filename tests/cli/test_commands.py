@@ -1,4 +1,4 @@
-"""policy, completion, help, versions: the commands that start no box."""
+"""policy, completion, help, versions: the commands that do not start a box."""
 
 import importlib.metadata
 import importlib.util

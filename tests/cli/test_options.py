@@ -1,4 +1,4 @@
-"""Options that are handed on: what is called gets what the command line said."""
+"""Options that are passed on: the called function gets the values of the command line."""
 
 import types
 from pathlib import Path
@@ -10,7 +10,7 @@ from proxybox import cli
 
 
 class Asked:
-    """In the place of a function: what it was called with."""
+    """Stands for a function, and stores the arguments of its last call."""
 
     def __init__(self) -> None:
         self.arguments: tuple[Any, ...] = ()

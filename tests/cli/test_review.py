@@ -65,7 +65,7 @@ def terminal() -> Iterator[Callable[..., Any]]:
 
 
 def answers(child: Any, *texts: str) -> str:
-    """Gives answers, and returns all that was shown."""
+    """Types answers to the questions, and returns all output."""
     shown = ""
     for text in texts:
         child.expect_exact(",?] ")
@@ -85,7 +85,7 @@ BEFORE = {"notes": NOTES, "old/x": "x\n"}
 
 
 def undone(folder: Path, shown: str) -> None:
-    """Undoes what was written, by the command that was told."""
+    """Undoes the commit with the command that the output names."""
     ident = shown.partition("proxybox undo ")[2].split()[0]
     assert proxybox("undo", ident).stdout == f"the commit to {folder} is undone: the folder is as it was before\n"
     assert contents(folder) == BEFORE
@@ -142,7 +142,7 @@ def test_an_interrupt_writes_nothing(folder: Path, terminal: Callable[..., Any],
 def test_answers_that_were_typed_before_the_question_count_for_nothing(
     folder: Path, terminal: Callable[..., Any]
 ) -> None:
-    """A program that has the terminal could have it send something, too."""
+    """A program that has the terminal could make the terminal send something, too."""
     (folder / "main.py").write_text("print('typed?', flush=True); input(); open('evil', 'w').write('x')")
     child = terminal("run", "--review", folder / "main.py")
     child.expect_exact("typed?")

@@ -1,4 +1,4 @@
-"""`proxybox run` as far as it can be seen without a box: what the API is asked, what is printed."""
+"""`proxybox run` without a box: the arguments of the API, and the output."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`proxybox trace`: the forms of a trace, on calls that a stand-in makes."""
+"""`proxybox trace`: the forms of a trace, with calls that a stand-in makes."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def unknown(number: int) -> OSCall:
 
 
 def test_a_summary_of_calls_that_there_are_not_is_of_bounded_size(api: Any, proxybox: Proxybox) -> None:
-    """A guest has four billion numbers."""
+    """A guest can make calls with four billion different numbers."""
     api.calls = [*map(unknown, range(5_000, 8_000)), OPEN, *map(unknown, range(5_000, 8_000))]
     rows = {row["name"]: row for row in json.loads(proxybox("trace", "--summary", "--json", "-c", "pass").err)}
     assert len(rows) == 1_002
@@ -87,7 +87,7 @@ def test_a_summary_of_calls_that_there_are_not_is_of_bounded_size(api: Any, prox
 
 
 def test_of_a_buffer_the_beginning_is_written(api: Any, proxybox: Proxybox) -> None:
-    """A guest writes a megabyte in a call, of which each byte would be five characters."""
+    """A guest writes a megabyte in a call; each of its bytes would be five characters."""
     api.calls = [OSCall("write", 1, "descriptors", {"fd": 1, "data": b"\xff" * (1 << 20)}, 1, result=1 << 20)] * 3
     lines = proxybox("trace", "--json", "-c", "pass").err.splitlines()
     assert all(json.loads(line)["arguments"]["data"].endswith("... (1048576 bytes)") for line in lines)

@@ -1,4 +1,4 @@
-"""A program for the client that openapi-python-client makes: mypy --strict checks it, and it is run (run.py)."""
+"""A program for the client that openapi-python-client makes; run.py checks it with mypy --strict, and runs it."""
 
 import sys
 

@@ -1,8 +1,8 @@
 """Has generators make clients of a running service's OpenAPI description, and checks and runs a program with each.
 
     redocly                 finds no error in the description
-    openapi-python-client   its client, with which hello.py runs and stands mypy --strict
-    openapi-typescript      its types, with which hello.ts runs (openapi-fetch) and stands tsc --strict
+    openapi-python-client   its client: hello.py runs with it and passes mypy --strict
+    openapi-typescript      its types: hello.ts runs with them (openapi-fetch) and passes tsc --strict
 
 All of it is installed into a folder that is removed afterwards. Needs npm, and reachable registries.
 """
@@ -26,14 +26,14 @@ _TSCONFIG: Final = (
     '{"type": "module"}',
     '{"compilerOptions": {"strict": true, "target": "es2022", "module": "nodenext", "skipLibCheck": true}}',
 )
-#: What has a default may be left out of a request.
+#: Fields with a default may be left out of a request.
 _OPTIONS: Final = ("--default-non-nullable", "false")
-#: What each program prints: how a run has ended, and how one was refused.
+#: The output of each program: the status of a run, and the refusal of another one.
 SAID: Final = "ok hello\n422 urn:proxybox:invalid\n"
 
 
 def call(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    """Runs a command, and returns what it has printed. Raises SystemExit, with that, when it fails."""
+    """Runs a command, and returns its output. Raises SystemExit with the output when the command fails."""
     done = subprocess.run([str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"clients: {' '.join(map(str, words))} has failed:\n{done.stdout}{done.stderr}")
@@ -41,7 +41,7 @@ def call(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> str
 
 
 def python_client(folder: Path, url: str) -> str:
-    """Makes the client of openapi-python-client, checks hello.py, and returns what that prints."""
+    """Makes the client of openapi-python-client, checks hello.py, and returns the output of hello.py."""
     call(sys.executable, "-m", "venv", "tools", cwd=folder)
     call("tools/bin/pip", "install", "--quiet", "--disable-pip-version-check", *PYTHON_TOOLS, cwd=folder)
     made = ("--path", "service.json", "--output-path", "service", "--meta", "none")
@@ -52,7 +52,7 @@ def python_client(folder: Path, url: str) -> str:
 
 
 def typescript_client(folder: Path, url: str) -> str:
-    """Makes the types of openapi-typescript, checks hello.ts, and returns what that prints."""
+    """Makes the types of openapi-typescript, checks hello.ts, and returns the output of hello.ts."""
     call("node_modules/.bin/openapi-typescript", "service.json", "-o", "service.d.ts", *_OPTIONS, cwd=folder)
     shutil.copy(HERE / "hello.ts", folder)
     call("node_modules/.bin/tsc", "--project", ".", cwd=folder)

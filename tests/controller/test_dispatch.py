@@ -1,4 +1,4 @@
-"""From requests to answers: decoders made from annotations, and the order in which a call is decided."""
+"""From requests to answers: decoders that annotations define, and the order of the steps that decide a call."""
 
 import contextlib
 import errno
@@ -107,7 +107,7 @@ def test_any_memory_behind_any_call_number_is_decoded_refused_or_a_breach(number
 
 @pytest.mark.parametrize("number", sorted(TABLE))
 def test_the_shorter_way_of_a_call_with_one_string_says_the_same(number: int) -> None:
-    """Whatever the handler's arguments are named, and whatever the memory is."""
+    """For any names of the handler's arguments, and any memory."""
     row = TABLE[number]
     ways = [make(lambda _, *values: values, row.parameters) for make in (_compile_any, compile_invoke)]
     frame = encode_request(number, (11, 22, 33, 44, 55, 1 << 63))
@@ -243,7 +243,7 @@ def test_an_exception_that_is_no_oserror_is_ours_and_passes_through(monkeypatch:
 def test_a_call_of_several_turns_whose_links_change_meanwhile_is_asked_about_anew(
     side: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rule has seen where its path led; another thread of the guest's is answered between the turns."""
+    """A rule has seen where the path led; between the turns another thread of the guest makes a call."""
     (row,) = (row for row in TABLE.values() if row.name == "open")
     turns: list[int] = []
 

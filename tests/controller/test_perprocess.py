@@ -1,4 +1,4 @@
-"""What a process has one of: made once, by whichever thread asks first, and another one in each forked child."""
+"""An object of which a process has one: made once, by the first thread that calls, and again in each forked child."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Meeting:
-    """Makes objects, slowly: `making` is set when it has begun, and it waits for `go`."""
+    """Makes an object slowly: it sets `making`, and then waits for `go`."""
 
     def __init__(self) -> None:
         self.making, self.go = threading.Event(), threading.Event()
@@ -28,7 +28,7 @@ class Meeting:
 
 
 class Lock:
-    """A lock that tells when a thread has come to it that has to wait."""
+    """A lock that sets `waits` when a thread has to wait for it."""
 
     def __init__(self) -> None:
         self._lock, self.waits = threading.Lock(), threading.Event()
@@ -119,14 +119,14 @@ generation(2)
 
 
 def test_forked_children_have_none_of_their_parents() -> None:
-    """Threads, a lock that is held and an object that is being made; and children of children."""
+    """Threads, a held lock and a half-made object are not in the children, nor in their children."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-#: Locks at the top of a module that a fork need not renew: fork(2) itself waits for the first, and processes in which
-#: the second is used have no children.
+#: Locks of modules that need no renewal after a fork: fork(2) itself waits for the first, and processes that use the
+#: second have no children.
 _AS_THEY_ARE = {"controller/process/launch.py:_forking", "proxybox/packages/downloading.py:_telling"}
 _LOCKS = ("Lock", "RLock", "Condition", "Semaphore", "Event")
 

@@ -1,4 +1,4 @@
-"""What a call does stands on its row, and nowhere else; whoever reads calls answers each word of it."""
+"""The effect of a call is written on its row, and nowhere else; every reader of calls handles each effect."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ from proxybox.records.explaining import account
 from proxybox.terminal import strace
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Lists of calls that say what this machine's kernel lets through, and nothing of what a call does in a box.
+#: Lists of calls about this machine's kernel, and not about the effect of a call in a box.
 OF_THE_KERNEL = {
     "controller/seal/filters.py": "the calls that the seccomp filter of a guest lets through",
     "controller/seal/confinement.py": "the calls that helpers outside of boxes are refused",
@@ -38,7 +38,7 @@ LISTED = 3
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables, which the test may fill."""
+    """Copies of the tables, which a test may change."""
     for name in ("TABLE", "NUMBERS", "UNANSWERED"):
         monkeypatch.setattr(dispatch, name, dict(getattr(dispatch, name)))
 
@@ -48,7 +48,7 @@ def handler(world: object) -> int:
 
 
 def theirs(world: object) -> int:
-    """A handler that a user of proxybox enters."""
+    """A handler that a user of proxybox registers."""
     return 0
 
 
@@ -123,7 +123,7 @@ def test_where_a_path_begins() -> None:
 
 
 def words() -> Iterator[str]:
-    """The words of all tests that make calls or have programs make them."""
+    """Yields the words of all tests that make calls or whose programs make them."""
     for path in sorted((ROOT / "tests").rglob("*")):
         if path.suffix in {".py", ".c"} and path.name not in {"profiles.py", "sweep.py", Path(__file__).name}:
             yield from re.findall(r"\w+", path.read_text(encoding="utf-8", errors="replace"))
@@ -152,7 +152,7 @@ def test_the_answer_that_says_most_of_a_call_counts() -> None:
     assert "getpid" not in found
 
 
-#: Each reader's answers, made by `by_effect`, which refuses to leave an effect out; calls that it must have one for.
+#: Each reader's answers, made by `by_effect`, which refuses a missing effect; and effects for which it must have some.
 READERS: dict[str, tuple[Mapping[str, object], CallEffect]] = {
     "learn": (observing._WANTS, CallEffect.OPENS | CallEffect.LOOKS | CallEffect.ALTERS | CallEffect.REMOVES),
     "explain": (account._COUNTED, CallEffect.OPENS | CallEffect.READS | CallEffect.SENDS | CallEffect.CLOCK),
@@ -183,7 +183,7 @@ def test_times_and_paths_are_no_part_of_a_form() -> None:
 
 
 def texts(node: ast.AST) -> list[object]:
-    """The texts that stand in a list of any kind; of pairs the first; of one text its words."""
+    """Returns the texts in a list of any kind; of pairs the first ones; of a text its words."""
     match node:
         case ast.Dict():
             each: list[ast.AST | None] = [*node.keys]
@@ -200,7 +200,7 @@ def texts(node: ast.AST) -> list[object]:
 
 
 def lists(source: str) -> Iterator[tuple[int, set[str]]]:
-    """Lists that are of calls for the most part, each with its line."""
+    """Yields the lists that consist mostly of calls, each with its line."""
     for node in ast.walk(ast.parse(source)):
         found = texts(node)
         calls = [text for text in found if isinstance(text, str) and text in NAMES]

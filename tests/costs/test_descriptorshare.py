@@ -1,4 +1,4 @@
-"""What guests may make their controller hold open, in all boxes and in each."""
+"""How many descriptors guests may make their controller hold open, in all boxes and in each."""
 
 import errno
 import gc
@@ -13,7 +13,7 @@ from proxybox.controller.costs.descriptorshare import FLOOR, Allotment, Descript
 
 
 def fill(box: Allotment) -> int:
-    """How many more a box can have."""
+    """Fills a box's share, and returns how many descriptors that took."""
     before = box.held
     try:
         while True:
@@ -74,7 +74,7 @@ def test_the_limit_is_that_of_the_moment() -> None:
 
 
 def test_a_collector_in_the_middle_does_not_wait_for_itself() -> None:
-    """A file of a dead box may be closed by garbage collection, anywhere."""
+    """Garbage collection may close a file of a dead box at any point."""
     share = DescriptorShare(lambda: gc.collect() or 1024)
 
     class Held:

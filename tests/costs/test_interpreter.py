@@ -1,4 +1,4 @@
-"""The interpreter's share of boxes that threads serve: whose calls are answered one at a time, and in which order."""
+"""The interpreter's share of boxes that threads serve: their calls are answered one at a time, and in which order."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from proxybox.controller.costs.interpreter import InterpreterShare
 
 @pytest.fixture
 def queue(monkeypatch):
-    """A queue of its own, with one thread that serves besides those of the test."""
+    """A new queue, with one serving thread besides those of the test."""
     fresh = interpreter._Queue()
     monkeypatch.setattr(interpreter._queue, "made", fresh)
     InterpreterShare().begin()
@@ -29,7 +29,7 @@ def long_box() -> InterpreterShare:
 
 
 class Wanting:
-    """A thread that wants one turn, and notes in `order` when it has it."""
+    """A thread that waits for one turn, and appends its share to `order` when it has the turn."""
 
     def __init__(self, share, order, queue):
         self._share, self._order, self._queue = share, order, queue
@@ -88,7 +88,7 @@ def test_who_has_rested_is_not_ahead_for_ever(queue):
 
 
 def test_the_turn_ends_while_a_function_of_the_caller_runs(queue):
-    """A host function may take as long as it likes: other boxes are answered meanwhile."""
+    """Other boxes are answered during a host function, however long it takes."""
     one, other = long_box(), long_box()
     callers = Callers(interpreter=one)
     with one:
@@ -102,7 +102,7 @@ def test_the_turn_ends_while_a_function_of_the_caller_runs(queue):
 
 @pytest.mark.parametrize("is_waiting", [False, True])
 def test_what_a_signal_handler_raises_does_not_leave_the_turn_taken(queue, monkeypatch, is_waiting):
-    """Ctrl-C while a thread waits for its turn, or has just had it."""
+    """Ctrl-C while a thread waits for its turn, or just after it got it."""
     interrupted, other = long_box(), long_box()
 
     def raise_it() -> None:
@@ -115,7 +115,7 @@ def test_what_a_signal_handler_raises_does_not_leave_the_turn_taken(queue, monke
         real = threading.Lock
 
         class Raising:
-            """A lock whose second `acquire` is interrupted."""
+            """A lock whose second `acquire` raises KeyboardInterrupt."""
 
             def __init__(self):
                 self._lock, self._calls = real(), 0
@@ -144,7 +144,7 @@ def test_what_a_signal_handler_raises_does_not_leave_the_turn_taken(queue, monke
 
 @pytest.fixture
 def looks(queue, monkeypatch):
-    """Has each look take as long as it should, and others use so many nanoseconds meanwhile as `used` says."""
+    """Replaces the clocks: each look takes its full time, and others use the nanoseconds of `used` meanwhile."""
     made = Looks()
     monkeypatch.setattr(interpreter.time, "sleep", made.sleep)
     monkeypatch.setattr(interpreter.time, "process_time_ns", lambda: made.used_ns)
@@ -172,7 +172,7 @@ def test_less_than_a_quantum_is_no_reason_to_look(queue, looks):
 
 @pytest.mark.parametrize("used", [interpreter._LOOK, interpreter._LOOK // 8 + 1])
 def test_others_have_twice_as_long_as_those_that_have_turns(queue, looks, used):
-    """Not longer, where the caller's program uses little of it and steadily."""
+    """Not longer, where the caller's program steadily uses a little of it."""
     looks.used = itertools.repeat(used)
     queue._debt_ns = 3 * interpreter.QUANTUM
     with long_box():
@@ -204,7 +204,7 @@ def test_a_forked_child_has_no_turns_of_its_parent(queue):
 
 
 def test_boxes_of_a_pool_whose_calls_cost_much_are_answered_in_turn():
-    """Real boxes: while one calls on and on, a box beside it has its turns, and both end as they would alone."""
+    """Real boxes: while one makes calls without a pause, the other gets its turns, and both end as if alone."""
     calls = "import os\nfor i in range(20000): os.stat('/tmp/%d' % (i % 7)) if os.path.exists('/nope%d' % i) else 0"
     limits = {"cpu_time": 60, "wall_time": 120}
     turns = []

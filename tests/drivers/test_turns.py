@@ -1,4 +1,4 @@
-"""Whose turn it is, in a simulation: guests that want a lot, little, nothing, or only to compute."""
+"""The engine's turns in a simulation: guests that want much, little or nothing, or only compute."""
 
 import os
 import time
@@ -11,7 +11,10 @@ from proxybox.controller.drivers.turns import BURST, LONGEST_PATIENCE, PATIENCE,
 
 @attrs.define(eq=False)
 class Guest:
-    """cost_ns: of each request. think_ns: of CPU time between two; None: it never has one. asks: requests left."""
+    """A guest. cost_ns: of each request. think_ns:
+
+    CPU time before the next; None: it makes none. asks: requests left.
+    """
 
     cost_ns: int = 0
     think_ns: int | None = 0
@@ -23,7 +26,7 @@ class Guest:
     is_resting: bool = False
     is_stopped: bool = False
     dormant: int = 0
-    left_ns: int = 0  # of its thinking
+    left_ns: int = 0  # of the CPU time until the next request
     cpu_ns: int = 0
     served_ns: int = 0
     longest_ns: int = 0
@@ -42,7 +45,7 @@ class Guest:
 
 
 class Cpu:
-    """One CPU: an engine's round, and guests that get equal parts of what it leaves."""
+    """One CPU: an engine's round, and guests that share the remaining time equally."""
 
     def __init__(self, *guests: Guest) -> None:
         self.guests, self.now = set(guests), 0
@@ -52,7 +55,10 @@ class Cpu:
         )
 
     def idle(self, ns: int) -> bool:
-        """The engine waits: guests run, until one that is looked at has a request. Whether one has."""
+        """Runs guests while the engine waits, until a guest that is not masked has a request.
+
+        Returns whether one has.
+        """
         end = self.now + ns
         while self.now < end:
             if any(each.has_request and each not in self.masked for each in self.guests):
@@ -108,7 +114,7 @@ def test_equal_wishes_get_equal_parts():
 
 
 def test_dear_calls_get_no_more_than_cheap_ones():
-    """Calls of 2.6 ms beside calls of 10 us: by time, and not by number."""
+    """Calls of 2.6 ms beside calls of 10 us: the turns depend on time, and not on the number of calls."""
     dear = [Guest(cost_ns=2_600_000, think_ns=1000) for _ in range(4)]
     cheap = Guest(cost_ns=10_000, think_ns=5_000)
     cpu = Cpu(cheap, *dear)
@@ -118,7 +124,7 @@ def test_dear_calls_get_no_more_than_cheap_ones():
 
 
 def test_who_asks_for_little_waits_for_one_step():
-    """300 cheap calls beside guests that are busy already: each waits for the step that is under way."""
+    """300 cheap calls beside guests that are already busy: each waits only for the current step."""
     slices = [Guest(cost_ns=200_000, think_ns=1000) for _ in range(8)]
     cpu = Cpu(*slices)
     cpu.run(500_000_000)
@@ -133,7 +139,7 @@ def test_who_asks_for_little_waits_for_one_step():
 
 
 def test_who_only_computes_gets_a_part():
-    """It has no request, and needs the CPU that the engine would use for others."""
+    """It makes no request, and needs the CPU time that the engine would use for others."""
     computing, asking = Guest(think_ns=None), Guest(cost_ns=20_000, think_ns=1000)
     cpu = Cpu(computing, asking)
     cpu.run(1_000_000_000)
@@ -141,7 +147,7 @@ def test_who_only_computes_gets_a_part():
 
 
 def test_who_waits_natively_is_waited_for_by_nobody():
-    """It does not compute, whatever it seems."""
+    """A native wait does not compute, although the guest has no request."""
     asking = Guest(cost_ns=10_000, think_ns=1000)
     cpu = Cpu(asking, *(Guest(think_ns=None, waits_natively=True) for _ in range(8)))
     cpu.run(1_000_000_000)
@@ -149,8 +155,10 @@ def test_who_waits_natively_is_waited_for_by_nobody():
 
 
 def test_who_sips_is_not_waited_for():
-    """It uses a little of each wait, and leaves the rest of the CPU idle: it has paid for all of it, and is left to its
-    requests."""
+    """It uses a little of each wait, and the rest of the CPU is idle.
+
+    It pays for all of it, and is no longer waited for.
+    """
     sipper, asking = Guest(think_ns=None), Guest(cost_ns=10_000, think_ns=1000)
     now = 0
 
@@ -175,7 +183,7 @@ def test_who_sips_is_not_waited_for():
     [(0, PATIENCE), (700_000, 700_000), (10**9, LONGEST_PATIENCE)],
 )
 def test_who_is_woken_slowly_is_waited_for_as_long_as_the_next_step_would_take(step_ns: int, patience_ns: int):
-    """It has hardly run when its request comes, and is waited for the next time, too."""
+    """It has hardly run when its request comes; it is waited for the next time, too."""
     slow, asking, asked = Guest(think_ns=None, cpu=1), Guest(step_ns=step_ns), list[int]()
     now = 0
 
@@ -195,7 +203,7 @@ def test_who_is_woken_slowly_is_waited_for_as_long_as_the_next_step_would_take(s
 
 
 def test_who_computes_on_another_cpu_is_not_waited_for_for_long():
-    """It gets no more of that one by the engine's rest."""
+    """It gets no more of the other CPU when the engine rests."""
     elsewhere, asking = Guest(think_ns=None, cpu=1), Guest(cost_ns=10_000, think_ns=1000)
     now = waited = 0
 
@@ -219,7 +227,7 @@ def test_who_computes_on_another_cpu_is_not_waited_for_for_long():
 
 
 def test_who_computes_where_the_engine_comes_to_is_waited_for_at_once():
-    """It was not in the engine's way, but the kernel has moved the engine to its CPU."""
+    """It did not share the engine's CPU, but then the kernel has moved the engine to the guest's CPU."""
     elsewhere, asking = Guest(think_ns=None, cpu=1), Guest(cost_ns=10_000, think_ns=1000)
     now = here = 0
 
@@ -249,7 +257,7 @@ def test_who_is_alone_never_rests():
 
 
 def test_debts_are_bounded():
-    """One call of a second: its guest is served again when others have had 30 ms, not a second."""
+    """After a call of one second the guest is served again when others have had 30 ms, not a second."""
     dear, cheap = Guest(cost_ns=1_000_000_000, think_ns=1000, asks=2), Guest(cost_ns=10_000, think_ns=5_000)
     cpu = Cpu(dear, cheap)
     cpu.run(1_200_000_000)

@@ -1,4 +1,4 @@
-"""Boxes are warm here, since a test has many. What `evaluate` keeps is ended behind each file, and zygotes with it."""
+"""Boxes are warm here, since each test has many. After each file `evaluate`'s evaluators and the zygotes are closed."""
 
 from collections.abc import Iterator
 

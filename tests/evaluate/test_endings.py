@@ -1,4 +1,4 @@
-"""Evaluators end with their processes and threads; no other one of this process makes boxes meanwhile."""
+"""Evaluators end with their processes and threads; no other code of this process makes boxes meanwhile."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Evaluators: what one expression can do to the next, boxes that break, threads, forks, closing."""
+"""Evaluators: effects of an expression on the next one, boxes that break, threads, forks, closing."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def pids() -> set[int]:
 
 # --- what one expression can do to the next ---------------------------------------------------------------------------
 
-#: Attacks on whoever evaluates the next expression, which is the second text, and what it should give.
+#: An attack, the next expression, and its correct value.
 POISONS = {
     "builtins": ("setattr(__import__('builtins'), 'pow', lambda *x: 666)", "pow(2, 3)", 8),
     "modules": ("__import__('sys').modules.update(math=[1])", "hasattr(__import__('math'), 'pi')", True),
@@ -72,7 +72,7 @@ def test_a_poisoned_box_is_not_the_next_one_s(fresh: Evaluator, attack: str) -> 
 
 @pytest.mark.parametrize("attack", ["builtins", "modules", "a file", "names that nobody has given"])
 def test_a_kept_box_stays_poisoned(kept: Evaluator, attack: str) -> None:
-    """As documented: which is why there are fresh ones."""
+    """This is documented: therefore there are fresh boxes."""
     poison, look, good = POISONS[attack]
     kept(poison)
     assert kept(look) != good
@@ -98,7 +98,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("expression", HOSTILE)
 def test_hostile_expressions_are_harmless(fresh: Evaluator, expression: str) -> None:
-    """They fail, or give what the box has; they reach nothing of the host, and the next is evaluated."""
+    """They fail, or return something of the box. They read nothing of the host, and the next expression works."""
     try:
         found = fresh(expression, timeout=30)
     except ExecutionError:
@@ -153,7 +153,7 @@ def test_when_no_copy_can_be_made_whoever_waits_is_told(monkeypatch: pytest.Monk
     with Evaluator(fresh=True, size=1, timeout=60) as fresh:
         assert fresh("1") == 1
         monkeypatch.setattr(ExpressionSession, "fork", fails)
-        while fresh.ready:  # copies that stood ready already
+        while fresh.ready:  # until no ready copies are left
             fresh("1")
         with pytest.raises(SandboxStartError, match="out of descriptors"):
             fresh("1")
@@ -359,7 +359,7 @@ print(all_of_them("'mark' in globals()"))
 
 
 def test_a_caller_that_forks() -> None:
-    """Each child has boxes of its own, and its end leaves those of the parent as they are."""
+    """Each child has boxes of its own, and its end does not change those of the parent."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,

@@ -1,4 +1,4 @@
-"""What expressions mean: Python's own semantics, values by copy, names that do not stay, functions, limits, errors."""
+"""What expressions mean: Python's own semantics, values by copy, names that are not kept, functions, limits, errors."""
 
 import datetime
 import functools
@@ -15,7 +15,7 @@ from proxybox import Evaluator, ExecutionError, HostFunction, Status
 
 EACH_GUEST = True
 
-#: With time enough on a busy machine.
+#: The time limit is long enough for a busy machine.
 evaluate = functools.partial(proxybox.evaluate, timeout=60)
 
 
@@ -26,14 +26,14 @@ def kept(guest_kind: str) -> Iterator[Evaluator]:
 
 
 def fault(evaluator: Callable[..., Any], *args: Any, **options: Any) -> proxybox.Result:
-    """The result that the exception of a failed expression has."""
+    """Returns the result in the exception of a failed expression."""
     with pytest.raises(ExecutionError) as caught:
         evaluator(*args, **options)
     return caught.value.result
 
 
 def error_of(evaluator: Callable[..., Any], *args: Any, **options: Any) -> proxybox.GuestError:
-    """The exception that it failed with."""
+    """Returns the error of a failed expression."""
     error = fault(evaluator, *args, **options).error
     assert error is not None
     return error
@@ -183,7 +183,7 @@ def test_functions_of_one_expression_cannot_be_called_by_the_next(kept: Evaluato
 
 
 def test_a_function_that_evaluates_expressions() -> None:
-    """Nobody waits for a box that is only free when the outer evaluation has ended."""
+    """The inner evaluation does not wait for the box of the outer one."""
     with Evaluator(size=1, timeout=60) as kept:
 
         def nested(n: int) -> int:
@@ -213,7 +213,7 @@ def test_an_endless_expression_is_ended(kept: Evaluator, expression: str) -> Non
 
 
 def test_an_expression_is_ended_without_a_word(kept: Evaluator) -> None:
-    """It could react to the interrupt of a session's time limit, and go on for a while."""
+    """A session's time limit would interrupt it first: it could handle the interrupt, and continue for a while."""
     seen: list[int] = []
     stay = "def stay():\n while True:\n  try:\n   while True: pass\n  except BaseException: tell(1)"
     stubborn = f"[exec({stay!r}, globals()), stay()]"

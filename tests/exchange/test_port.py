@@ -1,4 +1,4 @@
-"""The port: which answer brings what."""
+"""The port: which answer carries which message."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from proxybox.controller.exchange.port import Port
 
 
 def test_what_the_guest_is_told_comes_with_its_command_and_no_other_answer() -> None:
-    """Another thread may be answered first, and would store it while the command has begun already."""
+    """Another thread may be answered first; it would store the bytes when the command has already begun."""
     port = Port()
     waits = port.exchange(0, b"r", 0x1000, 100)
     assert isinstance(waits, Blocked)

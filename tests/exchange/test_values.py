@@ -1,4 +1,4 @@
-"""Values across the boundary: what goes in comes out, in CPython and in PyPy; what cannot go says where it stands."""
+"""Values across the boundary: they arrive unchanged, in CPython and in PyPy. Errors name the place of a wrong value."""
 
 import enum
 import math
@@ -18,7 +18,7 @@ from proxybox.controller.exchange.values import MAX_DEPTH, decode, encode
 
 SOURCE = Path(values.__file__).resolve()
 
-# The values are a program's text, so that PyPy can make the same ones.
+# The values are the text of a program, so that PyPy can make the same values.
 VALUES = """
 from datetime import datetime, timedelta, timezone
 HOUR = timedelta(hours=1)
@@ -92,7 +92,7 @@ sys.stdout.buffer.write(values.encode(VALUES, 1 << 24))
 
 @pytest.mark.parametrize("interpreter", ["pypy3", sys.executable])
 def test_both_sides_understand_each_other(interpreter: str) -> None:
-    """The file alone, as it is mounted in the guest, in an interpreter that knows nothing else of ours."""
+    """The file alone, as it is mounted in the guest, in an interpreter without any other module of proxybox."""
     program = f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(SOURCE.parent)!r})\n{PROGRAM}"
     sent = encode(names["VALUES"], 1 << 24)
     done = subprocess.run([interpreter, "-c", program], input=sent, capture_output=True, check=False, timeout=60)
@@ -237,7 +237,7 @@ def nested(depth: int) -> list[Any]:
 
 
 def test_a_scalar_behind_what_is_known() -> None:
-    """It is what the general way would have found, or nothing."""
+    """It returns what `decode` returns, or None."""
     for value in (None, True, False, 7, -1, 1 << 80, 2.5, "", "word", b"bytes"):
         data = b"head" + values.encode(value)
         assert values.scalar(data, 4) == (values.decode(data[4:]),)
@@ -261,7 +261,7 @@ def test_depth_has_an_end() -> None:
 def test_a_list_that_is_held_again_and_again_ends_at_the_limit() -> None:
     value: list[Any] = []
     for _ in range(MAX_DEPTH - 1):
-        value = [value, value]  # written out, 2**63 lists
+        value = [value, value]  # written out: 2**63 lists
     with pytest.raises(ValueError, match="more than 1,048,576 bytes"):
         encode(value)
 

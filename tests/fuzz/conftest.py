@@ -1,4 +1,4 @@
-"""Guests that are no processes: threads that speak whatever bytes a test gives them."""
+"""Guests without a process: threads that send any bytes of a test."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from proxybox.policies import Policy
 
 @attrs.define(eq=False)
 class FakeWatch:
-    """Stands for the watchdog's: nothing to kill but the pipe."""
+    """Stands for a Watch of the watchdog; it ends no process."""
 
     pid: int = 0
     deadline_ns: int | None = None
@@ -41,19 +41,19 @@ class FakeWatch:
         self.killed = True
 
     def cpu_time_ns(self) -> int:
-        """It uses none."""
+        """Returns 0: it uses no CPU time."""
         return 0
 
     uncharged = staticmethod(contextlib.nullcontext)
 
     def suspend(self) -> None:
-        """Wall time is not counted here."""
+        """Does nothing: wall time is not counted here."""
 
     def resume(self, suspended: None) -> None:
-        """Wall time is not counted here."""
+        """Does nothing: wall time is not counted here."""
 
     def send(self, number: int) -> None:
-        """A signal that the controller would send."""
+        """Checks the number of a signal that the controller would send."""
         assert 1 <= number <= 64
 
 
@@ -66,17 +66,17 @@ class FakeProcess:
     pid: int = 0
 
     def begin(self, seen: bytes) -> None:
-        """It speaks by itself."""
+        """Does nothing: the guest's thread sends by itself."""
 
     def make_room(self, size: int, kind: int) -> bool:
-        """It has no memory of its own."""
+        """Returns False: the guest has no memory of its own."""
         return False
 
     def measure(self) -> None:
-        """Nothing to be measured."""
+        """Does nothing: there is nothing to measure."""
 
     def reap(self) -> tuple[int | None, int | None]:
-        """As of a child that somebody else has waited for."""
+        """Returns the result for a child that another thread has already waited for."""
         return None, None
 
 
@@ -88,7 +88,7 @@ def drain(fd: int, kept: list[bytes], answered: threading.Event) -> None:
 
 
 def speak(fd: int, pieces: list[bytes], answered: threading.Event) -> None:
-    """The first piece, and the others behind its answer."""
+    """Writes the first piece at once, and the others after its answer."""
     try:
         for piece in pieces:
             while piece:
@@ -102,7 +102,10 @@ def speak(fd: int, pieces: list[bytes], answered: threading.Event) -> None:
 
 @pytest.fixture(scope="session")
 def converse():
-    """Runs a driver against a guest that says `first` and then `pieces`: its Outcome, and all replies."""
+    """Returns a function that runs a driver against a guest which sends `first` and then `pieces`.
+
+    The function returns the Outcome, and all replies.
+    """
     guest = find_guest()
     policy = Policy(limits={"calls": 100_000})
 

@@ -1,7 +1,8 @@
-"""Which lines of the controller's modules a target's inputs run: `lines.py [--choose] TARGET FILE...`.
+"""The lines of the controller's modules that a target's inputs run: `lines.py [--choose] TARGET FILE...`.
 
-Without --choose, a table by module and at the end two numbers: lines run, and lines there are. With it, at most
-CHOSEN of the files, which together have as many of the steps from line to line, and answers of calls, as so few can.
+Without --choose it prints a table by module, and at the end two numbers: the lines run, and all lines. With it, it
+prints at most CHOSEN of the files. Together these have as many steps from line to line, and answers of calls, as
+possible.
 """
 
 import heapq
@@ -21,7 +22,7 @@ ROOT = str(Path(proxybox.controller.__file__).parent)
 
 
 class Steps:
-    """What is run while it traces: (code, from line, to line)."""
+    """A trace function that collects steps: (code, from line, to line)."""
 
     def __init__(self) -> None:
         self.seen: set[tuple[CodeType, int, int]] = set()
@@ -48,7 +49,7 @@ class Steps:
 
 
 def lines_of(code: CodeType) -> set[int]:
-    """The lines of all functions in a module; what runs when it is imported is no merit of an input's."""
+    """Returns the lines of all functions in a module, without those that run at its import."""
     found: set[int] = set()
     if code.co_flags & CO_OPTIMIZED:
         found = {line for _, _, line in code.co_lines() if line and line != code.co_firstlineno}
@@ -59,7 +60,7 @@ def lines_of(code: CodeType) -> set[int]:
 
 
 def run(name: str, data: bytes, steps: Steps) -> set[Any]:
-    """What is new in the steps of this input, and the answers of its calls."""
+    """Returns the steps of this input, and the answers of its calls."""
     steps.seen = set()
     sys.settrace(steps)
     try:
@@ -67,14 +68,14 @@ def run(name: str, data: bytes, steps: Steps) -> set[Any]:
         if name != "calls":
             targets.TARGETS[name](data)
     except AssertionError:
-        answers = set()  # a finding: kept where findings are
+        answers = set()  # a finding: it is stored in findings/
     finally:
         sys.settrace(None)
     return steps.seen | {("answer", *answer) for answer in answers if answer[0] in targets.TABLE}
 
 
 def choose(name: str, files: list[str]) -> None:
-    """Takes the file that has the most new steps, again and again; looks only at those that may still have the most."""
+    """Prints the file with the most new steps, again and again. It looks only at files that may still have the most."""
     numbers: dict[Any, int] = {}
     steps = Steps()
     left: list[tuple[int, int, str, frozenset[int]]] = []

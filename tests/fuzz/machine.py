@@ -1,7 +1,7 @@
 """The same calls, in any order, on a virtual filesystem and on a real one: the same answers, the same tree at the end.
 
-Everything goes through the handlers of OS calls, as a guest's requests do. What differs on purpose is not done or not
-compared, and stands in DIFFERENCES with its reason.
+Everything goes through the handlers of OS calls, like a guest's requests. Intended differences are left out of the
+calls or of the comparison. DIFFERENCES lists them with their reasons.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from proxybox.controller.vfs.quota import Quota
 
 KINDS = ("memory", "overlay", "rw")
 
-#: What is left out, in which kinds of filesystem, and why.
+#: What is left out, for which kinds of filesystem, and why.
 DIFFERENCES = {
     "sizes and link counts of directories": (KINDS, "each filesystem has its own"),
     "set-id bits": (("rw",), "host folders never show nor store them (limitations.md, Files)"),
@@ -51,7 +51,7 @@ DIFFERENCES = {
 
 
 def leads_up(text: bytes) -> bool:
-    """Whether a link with that text may lead out of its folder, or stand for the folder itself."""
+    """Returns whether a link with this text may lead out of its folder, or to the folder itself."""
     parts = text.split(b"/")
     return text[:2] == b"@/" or b".." in parts or not set(parts) - {b"", b"."}
 
@@ -140,7 +140,7 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @staticmethod
     def _populate(side: Kernel | Boxed, top: bytes) -> None:
-        """What is there already: for an overlay, in the folder below."""
+        """Makes the files at the start; for an overlay, in the lower folder."""
         path = top
         for _ in range(LEVELS):
             path += b"/deep"
@@ -157,7 +157,7 @@ class FilesystemMachine(RuleBasedStateMachine):
     # --- both sides -----------------------------------------------------------------------------------------------
 
     def both(self, name: str, *arguments: Argument | tuple[int, int]) -> tuple[Answer, Answer]:
-        """The same call on both sides; a pair is a descriptor's number on each."""
+        """Makes the same call on both sides. In a pair of numbers each side has its own descriptor."""
         real, ours = ([each[side] if isinstance(each, tuple) else each for each in arguments] for side in (0, 1))
         real, ours = ([self._path(each) for each in side] for side in (real, ours))
         answers = self.kernel.call(name, *real), self.boxed.call(name, *ours)
@@ -168,13 +168,13 @@ class FilesystemMachine(RuleBasedStateMachine):
         return self.start + argument[1:] if isinstance(argument, bytes) and argument[:2] == b"@/" else argument
 
     def same(self, name: str, *arguments: Argument | tuple[int, int]) -> int:
-        """... with the same answer."""
+        """Makes the call on both sides, and checks that the answers are the same."""
         real, ours = self.both(name, *arguments)
         assert ours == real, f"{name}{arguments}: Linux {real}, here {ours}"
         return real.value
 
     def new(self, name: str, *arguments: Argument | tuple[int, int]) -> tuple[int, int] | None:
-        """... that gives a descriptor on both sides, or the same error."""
+        """Makes a call that returns a descriptor on both sides, or the same error."""
         real, ours = self.both(name, *arguments)
         if real.value < 0 or ours.value < 0:
             if real.value >= 0:
@@ -192,7 +192,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         return self.files[which % len(self.files)] if self.files else (999, 999)
 
     def directory(self, which: int) -> tuple[int, int]:
-        """A descriptor to start a path from: mostly the current directory."""
+        """Returns a descriptor to start a path from: mostly the current directory."""
         return self.file(which) if which < 3 else (AT_FDCWD, AT_FDCWD)
 
     def mode(self, mode: int, directory: bool = False) -> int:
@@ -201,7 +201,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         return mode | 0o700 if directory and differs(self.kind, "folders that their owner may not enter") else mode
 
     def is_kind(self, at: tuple[int, int], path: bytes, kind: int) -> bool:
-        """What a path leads to, for a symbolic link the link itself."""
+        """Returns whether a path leads to a file of this kind; a symbolic link is followed unless kind is S_IFLNK."""
         found = self.kernel.call("newfstatat", at[0], self._path(path), Room(144), 0x100 if kind == S_IFLNK else 0)
         return found.value == 0 and STAT.unpack(found.filled[0])[3] & S_IFMT == kind
 
@@ -211,7 +211,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.same("close", pair)
 
     def status(self, name: str, *arguments: Argument | tuple[int, int]) -> None:
-        """... with the same status."""
+        """Makes the call on both sides, and checks that the status is the same."""
         real, ours = self.both(name, *arguments)
         assert (real.value, ours.value) == (real.value, real.value), (
             f"{name}{arguments}: Linux {real.value}, here {ours.value}"
@@ -225,7 +225,7 @@ class FilesystemMachine(RuleBasedStateMachine):
             assert self.inodes.setdefault(theirs, own) == own, f"{name}{arguments}: another file than on Linux"
 
     def shown(self, status: bytes) -> tuple[object, ...]:
-        """What of a status is compared."""
+        """Returns the fields of a status that are compared."""
         _, _, nlink, mode, uid, gid, _, _, size, _, _, _, _, seconds, ns, *_ = STAT.unpack(status)
         time = (seconds, ns) if seconds <= 1_000_000_000 else "now"
         if mode & S_IFMT == S_IFDIR and differs(self.kind, "sizes and link counts of directories"):
@@ -233,7 +233,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         return oct(mode), uid, gid, time, nlink, size
 
     def look_at_open_directories(self) -> None:
-        """So that it is known which entries have been there all the time."""
+        """Notes which entries are in the open directories, before they are read further."""
         for (fd, _), streams in self.streams.items():
             if streams.is_open and self.is_directory((fd, 0)):
                 streams.look(_names(fd))
@@ -336,7 +336,7 @@ class FilesystemMachine(RuleBasedStateMachine):
     def dup(self, which: int) -> None:
         pair = self.file(which)
         made = self.new("dup", pair)
-        if made is not None and pair in self.streams:  # else it was dropped, being the oldest
+        if made is not None and pair in self.streams:  # otherwise it was closed as the oldest of ten
             self.streams[made] = self.streams[pair]
 
     @rule(which=FILES, size=SIZES)
@@ -407,7 +407,7 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @rule(path=PATHS)
     def listing(self, path: bytes) -> None:
-        """A whole directory at once."""
+        """Reads a whole directory at once."""
         pair = self.new("openat", (AT_FDCWD, AT_FDCWD), path, os.O_RDONLY | os.O_DIRECTORY, 0)
         if pair is not None:
             self.same_entries(pair)
@@ -427,7 +427,7 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @rule(which=FILES, size=st.sampled_from([24, 60, 32768]))
     def some_entries(self, which: int, size: int) -> None:
-        """A part of a directory; what happens to its entries meanwhile is looked at when its end is reached."""
+        """Reads a part of a directory. Changes of entries meanwhile are checked when its end is reached."""
         pair = self.file(which)
         if not self.is_directory(pair):
             self.same("getdents64", pair, Room(size), size)
@@ -484,7 +484,7 @@ def same_error(name: str, real: Answer, ours: Answer) -> None:
 
 
 class Streams:
-    """An open directory that is read in parts, on both sides: what must come once, and what may."""
+    """An open directory that both sides read in parts: which entries must come once, and which may come."""
 
     def __init__(self) -> None:
         self.rewind()
@@ -496,11 +496,11 @@ class Streams:
 
     @property
     def is_open(self) -> bool:
-        """Whether some of it has been read."""
+        """Returns whether a part of it has been read."""
         return self._lasting is not None
 
     def look(self, there: set[bytes]) -> None:
-        """What is in the directory now."""
+        """Notes the entries that the directory has now."""
         if self._lasting is not None:
             self._lasting &= there
             self._ever |= there
@@ -518,12 +518,12 @@ class Streams:
 
 
 def _names(fd: int) -> set[bytes]:
-    """The entries of an open directory, whose own offset stays where it is."""
-    with contextlib.suppress(FileNotFoundError):  # it was removed
+    """Returns the entries of an open directory, without moving its offset."""
+    with contextlib.suppress(FileNotFoundError):  # the directory was removed
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         try:
             again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
-        except PermissionError:  # by its own mode, for another user than root
+        except PermissionError:  # its own mode forbids that to users other than root
             os.fchmod(fd, 0o700)
             again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
             os.fchmod(fd, mode)
@@ -535,7 +535,7 @@ def _names(fd: int) -> set[bytes]:
 
 
 def _entries(answer: Answer) -> list[tuple[bytes, int]]:
-    """Names and types of linux_dirent64 records."""
+    """Returns names and types of linux_dirent64 records."""
     found, at = [], 0
     while at < answer.value:
         _, _, length, kind = struct.unpack_from("<QqHB", answer.filled[0], at)
@@ -551,7 +551,7 @@ def _times(times: tuple[tuple[int, int], ...] | None) -> bytes | int:
 def _remove(folder: Path) -> None:
     with as_user():
         os.chmod(folder, 0o700)
-        for path, names, _ in os.walk(folder):  # which looks into each when it has given its parent
+        for path, names, _ in os.walk(folder):  # os.walk reads each folder after it has yielded the parent
             for name in names:
                 if not os.path.islink(os.path.join(path, name)):
                     os.chmod(os.path.join(path, name), 0o700)

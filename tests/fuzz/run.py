@@ -1,9 +1,9 @@
 """Fuzzes for a bounded time and prints figures: `make fuzz`, or `python tests/fuzz/run.py --help`.
 
 Each target runs under atheris (libFuzzer), guided by the coverage of `proxybox.controller`, from the kept corpus in
-corpus/<target>/; `stub` is C (stub_harness.py) under libFuzzer itself, where clang is there. What it learns is in
-build/fuzz/<target>/, from which `--keep` chooses a new corpus. What it finds is in findings/<target>/, where the tests
-replay it for good. At last the filesystem machine runs.
+corpus/<target>/; `stub` is C (stub_harness.py) under libFuzzer itself, if clang is installed. New inputs are in
+build/fuzz/<target>/, from which `--keep` chooses a new corpus. Findings are in findings/<target>/, where the tests
+replay them from then on. At the end the filesystem machine runs.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent.parent / "build" / "fuzz"
-#: How the time is shared.
+#: The share of the time of each target.
 SHARES = {"framing": 0.05, "decoders": 0.1, "calls": 0.4, "translated": 0.1, "stub": 0.1, "machine": 0.25}
 LONGEST_INPUT = 4096
 ADDRESS_SPACE = 6 << 30
 FINDINGS_MAX = 5
-#: Runs of the machine, of each kind, in one process.
+#: Runs of the machine for each kind of filesystem, in one process.
 BATCH = 100
 
 
@@ -52,7 +52,10 @@ def main() -> int:
 
 
 def fuzz(name: str, seconds: float, runs: int, seed: int) -> int:
-    """Fuzzes one target and prints its figures; the number of findings. A finding ends libFuzzer, so it starts again."""
+    """Fuzzes one target, prints its figures, and returns the number of findings.
+
+    A finding ends libFuzzer, so it is started again.
+    """
     findings = HERE / "findings" / name
     known = set(findings.glob("*"))
     end, executions, coverage, started = time.monotonic() + seconds, 0, "", time.monotonic()
@@ -92,7 +95,7 @@ def _child(name: str, seconds: int, runs: int, seed: int) -> str:
     for folder in (WORK / name, HERE / "findings" / name, HERE / "corpus" / name):
         folder.mkdir(parents=True, exist_ok=True)
     for kept in (HERE / "corpus" / name).glob("*"):
-        shutil.copy(kept, WORK / name)  # libFuzzer writes where it reads
+        shutil.copy(kept, WORK / name)  # libFuzzer writes into the folder that it reads
     arguments = [
         f"-max_total_time={seconds}", f"-runs={runs}", f"-seed={seed}", f"-max_len={LONGEST_INPUT}", "-timeout=20",
         "-rss_limit_mb=1500", "-print_final_stats=1", "-len_control=20", "-reload=0", "-verbosity=1",
@@ -109,14 +112,14 @@ def _child(name: str, seconds: int, runs: int, seed: int) -> str:
 
 
 def _compiled(*, libfuzzer: bool) -> Path | None:
-    """The stub's harness."""
+    """Compiles the stub's harness, and returns its path; None without a compiler for it."""
     from stub_harness import compile_harness
 
     return compile_harness(WORK / "stub-harness", libfuzzer=libfuzzer)
 
 
 def child(name: str, arguments: list[str]) -> None:
-    """The process that libFuzzer runs in."""
+    """Runs libFuzzer; this process does nothing else."""
     import atheris
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
@@ -131,13 +134,13 @@ def child(name: str, arguments: list[str]) -> None:
 
 
 def _inputs(name: str) -> list[Path]:
-    """Everything that is known for a target, the shortest first."""
+    """Returns all inputs of a target: corpus, findings and new ones, the shortest first."""
     files = [path for folder in (HERE / "corpus", HERE / "findings", WORK) for path in (folder / name).glob("*")]
     return sorted(files, key=lambda path: (path.stat().st_size, path.name))
 
 
 def _lines(name: str) -> tuple[int, int]:
-    """(lines covered by the known inputs, lines of the controller's modules that they reach at all)."""
+    """Returns the number of lines that the inputs run, and of all lines in the modules that they reach."""
     done = subprocess.run(
         [sys.executable, str(HERE / "lines.py"), name, *map(str, _inputs(name))], stdout=subprocess.PIPE, check=False
     )
@@ -146,7 +149,7 @@ def _lines(name: str) -> tuple[int, int]:
 
 
 def keep() -> int:
-    """Chooses the kept corpus: few inputs that together cover nearly all that is known."""
+    """Chooses the kept corpus: few inputs that together cover nearly as much as all inputs."""
     for name in ("framing", "decoders", "calls", "translated", "stub"):
         command = [sys.executable, str(HERE / "lines.py"), "--choose", name]
         if name == "stub":

@@ -1,7 +1,7 @@
-"""A whole world for one execution: every kind of mount, a host clock that stands still, small budgets.
+"""A whole world for one execution: every kind of mount, a host clock that does not run, small budgets.
 
-What it makes of the host is a folder of its own, made anew for each execution; a file beside it that no box may see
-or change. Nothing here waits: a call that would is tried again, interrupted or timed out, as the script says.
+On the host it makes only a folder of its own, new for each execution. Beside it is a file that no box may see or
+change. No call waits here: it is tried again, interrupted or timed out, as the script says.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ DISK, FILES, DESCRIPTORS, OUTPUT = 2 << 20, 200, 64, 1 << 16
 
 
 class HostTime:
-    """A host clock that moves when the script says so."""
+    """A host clock that moves only when the script says so."""
 
     def __init__(self) -> None:
         self.ns = 5_000_000_000_000
@@ -47,7 +47,7 @@ class Stage:
     def __init__(self) -> None:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.folder = Path(tempfile.mkdtemp(prefix="proxybox-fuzz-", dir=base))
-        os.environ.setdefault("XDG_STATE_HOME", str(self.folder / "state"))  # for the journals of commits
+        os.environ.setdefault("XDG_STATE_HOME", str(self.folder / "state"))  # journals of commits
         self.mounted = self.folder / "mounted"
         self.canary = self.folder / "canary"
         self.canary.write_bytes(CANARY)
@@ -59,10 +59,10 @@ class Stage:
         self.set()
 
     def set(self) -> None:
-        """The mounted folders as every execution finds them."""
-        for path, folders, _ in os.walk(self.mounted):  # a guest may have closed its folders
+        """Makes the mounted folders anew, the same for every execution."""
+        for path, folders, _ in os.walk(self.mounted):  # a guest may have removed its permissions
             for folder in folders:
-                if not os.path.islink(os.path.join(path, folder)):  # it leads wherever a guest wanted
+                if not os.path.islink(os.path.join(path, folder)):  # a guest's link may lead anywhere
                     os.chmod(os.path.join(path, folder), 0o700)
         shutil.rmtree(self.mounted, ignore_errors=True)
         for name in ("rw", "over", "ro"):
@@ -108,7 +108,7 @@ VARIANTS: tuple[dict[str, object], ...] = (
 
 
 class Scene:
-    """One world, and the threads that speak to it."""
+    """One world, and the threads that make calls to it."""
 
     def __init__(self, stage: Stage, script: Script) -> None:
         choice = script.byte()
@@ -134,7 +134,7 @@ class Scene:
         self.outcomes: list[tuple[int, int | None]] = []
 
     def close(self) -> None:
-        """The end of the box, as Box ends it."""
+        """Ends the box, as Box does."""
         try:
             for changed in self._builder.changes():
                 assert sum(len(change.content or b"") for change in changed.changes) <= 3 * DISK
@@ -147,7 +147,7 @@ class Scene:
     # --- what a driver does ---
 
     def say(self, frame: bytes) -> None:
-        """One request of the current thread. Whatever a guest may cause is raised."""
+        """Executes one request of the current thread. Raises what a guest may cause."""
         if self.thread not in self.world.threads:
             self.turn(0)
         if self.thread in self._waiting:
@@ -156,13 +156,13 @@ class Scene:
         self._answer(self.thread, self.dispatcher.execute(self.thread, frame), number)
 
     def turn(self, which: int) -> None:
-        """Another thread goes on."""
+        """Makes another thread the current one."""
         threads = self.world.threads
         if threads:
             self.thread = threads[which % len(threads)]
 
     def pass_time(self, ns: int) -> None:
-        """Host time goes by: alarms fire, waits end."""
+        """Moves the host clock: alarms fire, waits end."""
         self.time.ns += ns
         alarm = self.world.next_alarm_ns()
         if alarm is not None and alarm <= self.time.ns:
@@ -208,7 +208,7 @@ class Scene:
             self._answer(thread, reply)
 
     def _end_wait(self, thread: GuestThread) -> None:
-        """A thread that speaks while it waits would be a breach, so its wait is ended first, somehow."""
+        """Ends a thread's wait: a request of a thread that waits would be a breach."""
         for _ in range(3):
             blocked = self._waiting.get(thread)
             if blocked is None:
@@ -222,7 +222,7 @@ class Scene:
     # --- what others do on the host ---
 
     def meddle(self, what: int, first: bytes, second: bytes) -> None:
-        """Another process changes the mounted folders, and nothing outside of them."""
+        """Changes the mounted folders, as another process would; nothing outside of them."""
         old, new, size = self._place(first), self._place(second), len(second)
         actions: tuple[Callable[[], object], ...] = (
             lambda: os.rename(old, new),
@@ -232,7 +232,7 @@ class Scene:
             lambda: os.mkfifo(old),
             lambda: os.link(old, new, follow_symlinks=False),
             lambda: os.symlink(b"../" * (size % 50) + first.replace(b"\0", b""), old),
-            lambda: _is_folder(old) and shutil.rmtree(old),  # it opens what it removes: a FIFO's open waits
+            lambda: _is_folder(old) and shutil.rmtree(old),  # rmtree opens what it removes: opening a FIFO would wait
             lambda: _special(old) or Path(os.fsdecode(old)).write_bytes(second),
             lambda: os.path.islink(old) or os.chmod(old, 0o700 if size % 2 else 0),
             lambda: _special(old) or os.truncate(old, size * 1000),
@@ -241,7 +241,7 @@ class Scene:
             actions[what % len(actions)]()
 
     def _place(self, path: bytes) -> bytes:
-        """The path below the mounted folders, whatever links are on the way; never one of theirs themselves."""
+        """Returns the real path below the mounted folders, whatever links are on the way; never a mounted folder."""
         root = os.fsencode(self._stage.mounted)
         parts = [part[:200] for part in path[:1000].split(b"/") if part not in (b"", b".", b"..") and b"\0" not in part]
         place = os.path.join(root, *(parts[:6] or [b"rw"]))
@@ -262,7 +262,7 @@ class Scene:
         assert world.tree.listings.room >= 0
         assert len(world.stdout.getvalue()) + len(world.stderr.getvalue()) <= 2 * OUTPUT
         assert self._stage.canary.read_bytes() == CANARY
-        made = {*os.listdir(self._stage.folder)} - {"state"}  # where the controller keeps journals of commits
+        made = {*os.listdir(self._stage.folder)} - {"state"}  # for the controller's journals of commits
         assert made == {"canary", "mounted", "pypy"}
 
 
@@ -271,5 +271,5 @@ def _is_folder(path: bytes) -> bool:
 
 
 def _special(path: bytes) -> bool:
-    """Whether it is neither a regular file nor free: writing to a FIFO would wait, to a link go elsewhere."""
+    """Returns whether it is no regular file: writing to a FIFO would wait, writing to a link would go elsewhere."""
     return os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path))

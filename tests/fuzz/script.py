@@ -1,7 +1,7 @@
-"""How a target's bytes are read: as a script of small choices, so that every byte string is one.
+"""How a target's bytes are read: as a script of small choices, so that every byte string is a script.
 
-The same reading serves atheris, hypothesis and the kept corpus; its meaning must not change, or the corpus is lost.
-Call numbers stand for themselves, so that a new call does not change what the others' scripts do.
+atheris, hypothesis and the kept corpus share this reading; its meaning must not change, or the corpus is lost.
+Scripts contain the numbers of calls, so that a new call does not change the scripts of others.
 """
 
 import struct
@@ -25,7 +25,7 @@ MARKERS = (0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC, 0x80000000, 0x0010000
 
 
 class Script:
-    """Reads choices from bytes; behind the end every byte is 0. results: what calls have answered so far."""
+    """Reads choices from bytes; after the end every byte is 0. results: the last results of calls."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -53,12 +53,12 @@ class Script:
     # --- what calls are made of ---
 
     def call(self) -> Row:
-        """A call that has a handler."""
+        """Returns a call that has a handler."""
         number = self.number(2)
         return TABLE.get(number) or TABLE[sorted(TABLE)[number % len(TABLE)]]
 
     def register(self) -> int:
-        """Any 64 bits; those that make sense are short."""
+        """Returns any 64 bits; small and special values have short scripts."""
         tag = self.byte()
         if tag < 64:
             return tag
@@ -73,12 +73,12 @@ class Script:
         return self.number(2) if tag < 240 else self.number(8)
 
     def words(self, size: int) -> bytes:
-        """Structures and arrays: registers side by side."""
+        """Returns structures or arrays: registers side by side."""
         words = [struct.pack("<Q", self.register()) for _ in range(min(-(-size // 8), 16))]
         return b"".join(words)[:size].ljust(size, b"\0")
 
     def filled(self, size: int) -> bytes:
-        """`size` bytes from a short pattern."""
+        """Returns `size` bytes from a short pattern."""
         pattern = self.take(self.byte() % 32) or b"\0"
         return (pattern * (size // len(pattern) + 1))[:size]
 
@@ -92,7 +92,7 @@ class Script:
         return b"x/" * self.number(2)
 
     def memory(self, role: Memory, count: int) -> bytes | int:
-        """What the stub would have fetched for an argument, or a marker; `count` is what counts its elements."""
+        """Returns the memory that the stub would have fetched for an argument, or a marker. count: of its elements."""
         choice = self.byte()
         if choice >= 240:
             return MARKERS[choice % len(MARKERS)]
@@ -109,7 +109,7 @@ class Script:
         return self.words(size) if choice & 1 else self.filled(size)
 
     def arguments(self, row: Row) -> tuple[tuple[int, ...], tuple[bytes | int, ...]]:
-        """Registers and memory of the shape that the stub gives a call."""
+        """Returns registers and memory of the shape that the stub gives a call."""
         registers = tuple(self.register() for _ in row.parameters)
         names = [name for name, _ in row.parameters]
         pieces = []
@@ -119,7 +119,7 @@ class Script:
         return registers, tuple(pieces)
 
     def anything(self) -> tuple[tuple[int, ...], tuple[bytes | int, ...]]:
-        """Registers and memory of no call's shape."""
+        """Returns registers and memory that need not have the shape of any call."""
         shape = self.byte()
         registers = tuple(self.register() for _ in range(shape % 7))
         pieces = tuple(
@@ -130,7 +130,7 @@ class Script:
 
 
 def _counted(registers: tuple[int, ...], names: list[str], row: Row, role: Memory) -> int:
-    """The element count of an argument, as its decoder will read it from the register."""
+    """Returns the element count of an argument, as its decoder reads it from the register."""
     if not role.length:
         return 0
     at = names.index(role.length)

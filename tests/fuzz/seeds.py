@@ -1,4 +1,4 @@
-"""Conversations to begin with: `seeds.py FOLDER` writes them, one file each. What of them matters is in the corpus."""
+"""The first conversations: `seeds.py FOLDER` writes them, one file each. Those that still matter are in the corpus."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ AUDITED, TTY, COMMITS = 0x60, 0x10, 0x80
 
 
 def call(name: str, *arguments: int | bytes) -> bytes:
-    """The script of one call; bytes for an argument that the stub fetches from memory."""
+    """Returns the script of one call; bytes stand for an argument that the stub fetches from memory."""
     row = TABLE[NUMBERS[name]]
     said = [b"\0", row.number.to_bytes(2, "little")]
     said += [_register(each) if isinstance(each, int) else b"\x01" for each in arguments]
@@ -23,7 +23,7 @@ def call(name: str, *arguments: int | bytes) -> bytes:
         if not isinstance(role, Memory):
             continue
         if isinstance(each, int):
-            said.append(b"\xf0")  # the first of MARKERS: absent
+            said.append(b"\xf0")  # the first of MARKERS: no memory
         elif role.fetch is Fetch.STRING:
             said += [b"\0\xf0", bytes([len(each)]), each]
         elif role.fetch is Fetch.GATHER or (role.length and role.size == 1):

@@ -1,7 +1,7 @@
 """Fuzzes the REST interface of a service by its own OpenAPI: `python -m tests.fuzz.service [--examples N]`.
 
-schemathesis makes requests that the description allows, and such that it does not. No answer may be a 500, and each has
-to be one that the description tells. It ends with schemathesis's exit status.
+schemathesis makes requests that the description allows, and others. No answer may be a 500, and each must be in the
+description. It ends with schemathesis's exit status.
 """
 
 import argparse
@@ -27,7 +27,7 @@ share = 100
 
 
 def main() -> int:
-    """Starts a service, and lets schemathesis try it."""
+    """Starts a service, runs schemathesis against it, and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=50, help="of each operation (default: 50)")
     options = parser.parse_args()

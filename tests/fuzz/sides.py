@@ -28,18 +28,18 @@ LIBC.syscall.restype = ctypes.c_long
 
 @attrs.frozen
 class Room:
-    """An argument that is a buffer for the answer, of so many bytes."""
+    """A buffer for the answer. size: in bytes."""
 
     size: int
 
 
-#: An int or an address that is given as it is; bytes that the call reads; a buffer that it fills.
+#: An argument: an int or an address; bytes that the call reads; or a buffer that it fills.
 Argument = int | bytes | Room
 
 
 @attrs.frozen
 class Answer:
-    """What a call has answered: a value or -errno, and the bytes in each of its buffers that it has filled."""
+    """The answer of a call: a value or -errno, and the contents of the buffers."""
 
     value: int
     filled: tuple[bytes, ...] = ()
@@ -51,7 +51,7 @@ class Answer:
 
 @contextlib.contextmanager
 def as_user() -> Iterator[Credentials]:
-    """As a user whom permissions bind: root acts as another meanwhile."""
+    """A context in which permissions apply: root acts as another user."""
     if os.geteuid() != 0:
         yield Credentials(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
         return
@@ -65,7 +65,7 @@ def as_user() -> Iterator[Credentials]:
 
 
 class Kernel:
-    """The real side."""
+    """The side of the kernel."""
 
     def call(self, name: str, *arguments: Argument) -> Answer:
         rooms: list[ctypes.Array[ctypes.c_char]] = []
@@ -84,7 +84,7 @@ class Kernel:
 
 
 class Boxed:
-    """Our side: a world with one filesystem, mounted at `top`."""
+    """The side of the controller: a world with one filesystem, mounted at `top`."""
 
     def __init__(self, root: Directory, top: bytes, creds: Credentials, quota: Quota) -> None:
         policy = Policy(limits={"calls": None}, time="real")

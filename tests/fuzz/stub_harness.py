@@ -1,6 +1,6 @@
 """The stub under AddressSanitizer and UndefinedBehaviorSanitizer (stub/harness.c): how it is built, and its seeds.
 
-The seeds are what a real controller has answered: calls of a recorded program, each with the row of the stub's table, the
+The seeds are answers of a real controller: calls of a recorded program, each with the row of the stub's table, the
 guest's memory that the call read, and the answer's bytes.
 
     python tests/fuzz/stub_harness.py FOLDER     writes the seeds
@@ -28,7 +28,7 @@ FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-fno-strict-aliasing", "-I
 ARENA, ARENA_READABLE = 0x700000000000, 24 * 4096
 LEARN, CALL, POKE, TOLD, HIDE = range(5)
 NUMBER, GUESTS, END, MAPPED, ANY = range(5)
-#: A seed longer than this is left out: what it has more is more of the same.
+#: A longer call is left out: its additional bytes are of the same kind.
 LONGEST = 3000
 
 PROGRAM = """
@@ -59,9 +59,9 @@ os.getcwd(); os.chdir("/box/folder"); os.getgroups(); os.uname()
 
 
 def compiler(*, libfuzzer: bool) -> list[str]:
-    """A compiler with the sanitizers, and with libFuzzer where that is wanted, as the start of a command.
+    """Returns the start of a compiler's command: with the sanitizers, and on request with libFuzzer.
 
-    Their libraries are packages of their own, so that each compiler is tried. [] where none has them.
+    Their libraries are packages of their own, so each compiler is tried. [] when no compiler has them.
     """
     wanted = [*SANITIZERS, *(["-fsanitize=fuzzer-no-link"] if libfuzzer else [])]
     for name in ("clang",) if libfuzzer else ("gcc", "clang"):
@@ -76,9 +76,9 @@ def compiler(*, libfuzzer: bool) -> list[str]:
 
 
 def compile_harness(into: Path, *, libfuzzer: bool) -> Path | None:
-    """Compiles it with libFuzzer or with the driver that is ours; None where no compiler here can.
+    """Compiles the harness with libFuzzer or with our own driver; returns None when no compiler here can.
 
-    Raises BuildError, with what the compiler says.
+    Raises BuildError, with the compiler's message.
     """
     program, command = into / "stub-fuzz", compiler(libfuzzer=libfuzzer)
     harness, driver = (str(SOURCES / name) for name in ("harness.c", "driver.c"))
@@ -89,7 +89,7 @@ def compile_harness(into: Path, *, libfuzzer: bool) -> Path | None:
         build.run_compiler([*command, "-fsanitize=fuzzer", "-o", str(program), harness])
         return program
     build.run_compiler([*command, "-fsanitize-coverage=trace-pc", "-c", "-o", f"{into}/harness.o", harness])
-    build.run_compiler([command[0], *FLAGS, "-c", "-o", f"{into}/driver.o", driver])  # it counts branches, and has none
+    build.run_compiler([command[0], *FLAGS, "-c", "-o", f"{into}/driver.o", driver])  # it is not counted itself
     build.run_compiler([*command, "-o", str(program), f"{into}/harness.o", f"{into}/driver.o"])
     return program
 
@@ -98,7 +98,7 @@ def compile_harness(into: Path, *, libfuzzer: bool) -> Path | None:
 
 
 def seeds() -> Iterator[bytes]:
-    """What a real program asks, and what a real controller answers: a few calls in each."""
+    """Yields the calls of a real program, with the answers of a real controller: a few calls in each seed."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "run.pbx")
         result = proxybox.run(PROGRAM, record=record, warm=False)
@@ -119,54 +119,54 @@ def seeds() -> Iterator[bytes]:
             made = told(1)
         made += piece
     yield made
-    yield told(0b1000011, 9) + b"".join(calls[:5])  # readings of clocks are shipped
+    yield told(0b1000011, 9) + b"".join(calls[:5])  # clock readings come with answers
     yield bytes([HIDE, 4, 1, 20, 0]) + b"/tmp/!" + b"a/tmp/box\0b/tmp/x\0///"
     yield from _mappings()
     yield from _files()
-    yield told(32) + call(202, guests(0), number(9), number(0), guests(64))  # a wait until a time
+    yield told(32) + call(202, guests(0), number(9), number(0), guests(64))  # an absolute timeout
     yield told(16) + call(202, guests(0), number(0), number(0), guests(64)) + call(202, guests(0), number(1), number(1))
     yield call(13, number(2), guests(0), number(0), number(8)) + call(14, number(0), guests(0), number(0), number(8))
 
 
 def told(bits: int, readings: int | None = None) -> bytes:
-    """What the guest is told: the bits of `be_told`. readings: of clocks."""
+    """Returns the bits of `be_told` as a record. readings: of clocks."""
     return bytes([TOLD, bits]) + (b"" if readings is None else struct.pack("<I", readings))
 
 
 def number(value: int) -> bytes:
-    """A register that holds a number of at most 31 bits and a sign."""
+    """Returns a register with a number of at most 31 bits and a sign."""
     return struct.pack("<Bi", NUMBER, value)
 
 
 def guests(at: int) -> bytes:
-    """A register that points into the guest's memory."""
+    """Returns a register that points into the guest's memory."""
     return struct.pack("<BI", GUESTS, at)
 
 
 def mapped(which: int = 0, at: int = 0) -> bytes:
-    """A register that points into a mapping that the stub has made."""
+    """Returns a register that points into a mapping that the stub has made."""
     return struct.pack("<BBH", MAPPED, which, at)
 
 
 def poke(to: bytes, data: bytes) -> bytes:
-    """The guest stores bytes."""
+    """Returns a record by which the guest stores bytes."""
     return bytes([POKE]) + to + struct.pack("<H", len(data)) + data
 
 
 def value(of: int, *stored: tuple[int, int, bytes]) -> bytes:
-    """An answer. stored: each at a register of the request, plus an offset."""
+    """Returns an answer. stored: each at a register of the request, plus an offset."""
     made = struct.pack("<BqB", 0, of, len(stored))
     return made + b"".join(struct.pack("<BIH", register, at, len(data)) + data for register, at, data in stored)
 
 
 def call(of: int, *registers: bytes, traps: bool = True, answers: Sequence[bytes] = (), cut: int = 0) -> bytes:
-    """A call and its answers; to more requests than that the answer is 0. cut: bytes that the stub reads at a time."""
+    """Returns a call and its answers; further requests are answered by 0. cut: bytes that the stub reads at a time."""
     six = b"".join((*registers, *[number(0)] * (6 - len(registers))))
     return struct.pack("<BBI", CALL, traps, of) + six + struct.pack("<BB", cut, len(answers)) + b"".join(answers)
 
 
 def _mappings() -> Iterator[bytes]:
-    """A shared mapping that is filled, changed, written back, grown, cut and unmapped; and a library's."""
+    """Yields a shared mapping that is filled, changed, written back, grown, shrunk and unmapped; and a library's."""
     status = value(0, (1, 48, (9000).to_bytes(8, "little")))
     shared = call(9, number(0), number(8192), number(3), number(1), number(7),
                   answers=[value(5), value(4096, (1, 0, b"x" * 4096)), value(0)])  # fmt: skip
@@ -186,7 +186,7 @@ def _mappings() -> Iterator[bytes]:
 
 
 def _files() -> Iterator[bytes]:
-    """A file that comes whole: read, looked at, closed, and another one that is opened then."""
+    """Yields a file that comes whole: it is read, its status is read, it is closed, and another one is opened."""
     status = bytes(48) + (6).to_bytes(8, "little") + bytes(88)
     opened = call(257, number(-100), guests(0), traps=False, answers=[value(6, (4, 0, status + b"inside"))])
     read = call(0, number(6), guests(4096), number(4), traps=False)
@@ -210,7 +210,7 @@ def _files() -> Iterator[bytes]:
 
 
 def _call(row: Row, event: events.CallEvent) -> bytes:
-    """A row of the table, the guest's memory, the call, and its answer."""
+    """Returns a row of the table, the guest's memory, the call, and its answer."""
     registers = list(events.REGISTERS(event.frame))
     made, at, memory = bytes([LEARN]) + stub_row(row.number, list(row.parameters)).ljust(52, b"\0"), 56, b""
     for place, (_, role) in enumerate(row.parameters):
@@ -231,7 +231,7 @@ def _call(row: Row, event: events.CallEvent) -> bytes:
 
 
 def _as_a_program(of: int, registers: list[int]) -> tuple[int, bool, list[int]]:
-    """The call that a program has made, of which the stub has made one of its own; and whether it came by a trap."""
+    """Returns the program's call behind a call of the stub's own, whether it came by a trap, and its registers."""
     if of == CALL_MAP:
         return 9, True, registers
     if of == CALL_OPEN:
@@ -252,7 +252,7 @@ def _register(register: int) -> bytes:
 
 
 def _answer(answer: events.RecordedAnswer | None) -> bytes | None:
-    """The answer, as `make_answer` of the harness reads it; None for one of which the record has not all bytes."""
+    """Returns the answer, as the harness's `make_answer` reads it; None when the record lacks some of its bytes."""
     stored: list[tuple[int, int, bytes]] = []
     for each in () if answer is None else answer.stored:
         if not isinstance(each.data, bytes) or each.register == events.NO_REGISTER or each.offset >= 1 << 32:

@@ -1,7 +1,7 @@
-"""The fuzz targets: functions of bytes that return, or find something.
+"""The fuzz targets: functions of bytes that return, or raise for a finding.
 
-The promise that they check: whatever a guest sends is an event or GuestMisbehaved (or the end of its box by policy),
-never another exception, never more memory than the limit, and nothing of the host that its policy did not give.
+They check this promise: whatever a guest sends is an event or GuestMisbehaved (or the end of its box by policy), never
+another exception, never more memory than the limit, and nothing of the host that its policy did not give.
 """
 
 import atexit
@@ -26,9 +26,9 @@ from proxybox.controller.header import REQUEST
 from proxybox.controller.roles import Memory
 from proxybox.controller.wire.protocol import MAX_FRAME, RequestReader, encode_request, frame_size
 
-#: What one execution may add to this process at its peak: a few payloads on their way, the box's budget, its changes.
+#: The memory that one execution may add to this process at its peak: a few payloads, the box's budget, its changes.
 MEMORY = 48 << 20
-#: Seconds of CPU for one execution; the slowest honest one takes a tenth of it.
+#: Seconds of CPU time for one execution; the slowest honest one takes a tenth of that.
 LONGEST = 5.0
 
 Target = Callable[[bytes], None]
@@ -36,7 +36,7 @@ TARGETS: dict[str, Target] = {}
 
 
 def target(function: Target) -> Target:
-    """Enters a target, and keeps to what all of them promise: bounded memory and time."""
+    """Registers a target, and checks that it keeps within memory and time."""
 
     @functools.wraps(function)
     def bounded(data: bytes) -> None:
@@ -45,7 +45,7 @@ def target(function: Target) -> Target:
         spent = time.process_time() - started
         assert spent < LONGEST, f"it took {spent:.1f} s of CPU"
         peak = _peak()
-        # A peak below one that something else in this process has reached before cannot be seen.
+        # A peak is not visible while it is below an earlier peak of this process.
         assert peak == reached or peak - before < MEMORY, f"{(peak - before) >> 20} MiB at its peak"
 
     TARGETS[function.__name__] = bounded
@@ -65,7 +65,7 @@ def _peak() -> int:
 def _stage() -> Stage:
     stage = Stage()
     atexit.register(stage.close)
-    Scene(stage, Script(b"")).close()  # the system's libraries are opened once, and stay
+    Scene(stage, Script(b"")).close()  # the system's libraries are opened once, and stay open
     return stage
 
 
@@ -74,7 +74,7 @@ def _stage() -> Stage:
 
 @target
 def framing(data: bytes) -> None:
-    """The reader of requests, fed with frames, lies and any bytes, cut anywhere."""
+    """The reader of requests, with frames, false sizes and any bytes, cut anywhere."""
     script = Script(data)
     cut = script.byte()
     reader, said, heard = RequestReader(), bytearray(), bytearray()
@@ -103,7 +103,7 @@ def _utterance(script: Script) -> bytes:
         return script.take(script.byte())
     if kind == 1:
         return encode_request(script.number(2), (), (script.filled(min(script.register(), MAX_FRAME)),))
-    if kind == 2:  # a size that is not its own
+    if kind == 2:  # a false size
         return script.register().to_bytes(8, "little")[:4] + script.filled(min(script.register(), 1 << 17))
     if kind == 3:
         return encode_request(script.number(2), *script.anything())
@@ -150,12 +150,15 @@ MOMENTS = (0, 1_000, 1_000_000, 50_000_000, 1_000_000_000, 3600 * 10**9, 1 << 62
 
 @target
 def calls(data: bytes) -> None:
-    """Conversations with a whole world: calls of several threads, time that passes, others at work on the host."""
+    """Conversations with a whole world: calls of several threads, passing time, other processes on the host."""
     converse(data)
 
 
 def converse(data: bytes) -> list[tuple[int, int | None]]:
-    """The conversation of `calls`: the number of each call, and -errno, 0, 1 for more, or None for a wait."""
+    """Runs a conversation of `calls`.
+
+    Returns the number of each call, and -errno, 0, 1 for more, or None for a wait.
+    """
     stage, script = _stage(), Script(data)
     stage.set()
     before = _descriptors()
@@ -199,8 +202,10 @@ def _step(scene: Scene, script: Script) -> None:
 
 @target
 def translated(data: bytes) -> None:
-    """A translated guest (controller/guests/translated): functions of libc's with any arguments, any bytes, and answers to
-    commands that are lies."""
+    """A translated guest (controller/guests/translated).
+
+    It calls functions of libc with any arguments, and sends any bytes, and false answers to commands.
+    """
     stage, script = _stage(), Script(data)
     stage.set()
     before = _descriptors()
@@ -247,7 +252,7 @@ def _utterance_of_libc(script: Script) -> bytes:
     if kind < 200:  # a string, as an answer to Z
         text = script.path()
         return len(text).to_bytes(8, "little") + text
-    if kind < 230:  # an address, or the length of a lie
+    if kind < 230:  # an address, or a false length
         return (script.register() & (1 << 64) - 1).to_bytes(8, "little") + script.take(script.byte())
     return script.take(script.byte()) + bytes(script.byte() % 64)
 

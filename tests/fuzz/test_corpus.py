@@ -1,7 +1,7 @@
-"""The kept corpus, all that was ever found, and a bounded number of new inputs, through the targets of targets.py.
+"""The kept corpus, all findings, and a bounded number of new inputs, with the targets of targets.py.
 
-The promise: an event or GuestMisbehaved, never another exception, never more memory than the limit. These tests need
-no atheris; `make fuzz` is the guided, longer run.
+The promise: an event or GuestMisbehaved, never another exception, never more memory than the limit. These tests need no
+atheris; `make fuzz` is the guided, longer run.
 """
 
 import sys
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 FILES = {name: sorted((HERE / "corpus" / name).glob("*")) for name in TARGETS}
 FOUND = sorted(
     path for name in TARGETS for path in (HERE / "findings" / name).glob("*")
-)  # those of the stub: test_stub.py
+)  # the stub's are in test_stub.py
 NEW = {"framing": 1500, "decoders": 3000, "calls": 400, "translated": 600}
 
 
@@ -39,7 +39,7 @@ def test_the_kept_corpus(name: str) -> None:
 
 
 def test_a_link_that_a_guest_has_made_leads_us_nowhere(tmp_path: Path) -> None:
-    """What an execution left is opened up to be removed: a link to /dev had that folder closed for everybody."""
+    """The next execution restores permissions to remove folders: it must not change the target of a guest's link."""
     tmp_path.chmod(0o755)
     stage = Stage()
     try:
@@ -63,7 +63,7 @@ def test_what_was_found(path: Path) -> None:
 
 
 def changed(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
-    """`data` with pieces of it replaced."""
+    """Returns `data` with pieces of it replaced."""
     for at, count, piece in edits:
         start = at % (len(data) + 1)
         data = data[:start] + piece + data[start + count :]
@@ -71,7 +71,7 @@ def changed(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def new_inputs(name: str) -> st.SearchStrategy[bytes]:
-    """Any bytes, and kept inputs changed and joined."""
+    """Generates any bytes, and kept inputs that are changed and joined."""
     kept = st.sampled_from(FILES[name]).map(Path.read_bytes)
     edits = st.lists(st.tuples(st.integers(0, 2048), st.integers(0, 8), st.binary(max_size=8)), max_size=4)
     joined = st.lists(kept, min_size=1, max_size=3).map(b"".join)

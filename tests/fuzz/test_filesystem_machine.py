@@ -1,6 +1,6 @@
-"""The filesystem machine (machine.py) in bounds, and steps that once went another way than on Linux.
+"""A bounded run of the filesystem machine (machine.py), and steps that once behaved differently than on Linux.
 
-PROXYBOX_FUZZ_SEED makes a long run of other examples than those of every day; `make fuzz` sets it.
+PROXYBOX_FUZZ_SEED makes a long run use other examples than the daily ones; `make fuzz` sets it.
 """
 
 import os
@@ -18,7 +18,7 @@ from machine import KINDS, FilesystemMachine
 
 # --- what was found ---------------------------------------------------------------------------------------------------
 
-#: Steps that once went another way here than on Linux.
+#: Steps that once behaved differently here than on Linux.
 FOUND = {
     "a path that is not there and times that are none": [("utimensat", 9, b"a/a", ((0, 10**9), (0, 0)), 0)],
     "no old path, and no descriptor for the new one": [("rename", 9, b"a/b", 0, b"c", 0)],

@@ -1,6 +1,6 @@
-"""Whatever bytes come through the pipes: an answer or GuestMisbehaved, never another exception, in bounded memory.
+"""Any bytes through the pipes give an answer or GuestMisbehaved, never another exception, in bounded memory.
 
-The promise is for drivers and decoders alike, with an audit and interceptors as well as without.
+This is true for drivers and decoders, with an audit and interceptors as well as without.
 """
 
 import errno
@@ -20,7 +20,7 @@ from proxybox.controller.roles import Memory
 from proxybox.controller.wire.protocol import MAX_FRAME, RequestReader, encode_request, frame_size
 from tests import sweeps
 
-#: Ends of the guest's own; with sleeping calls a run would only last.
+#: Calls by which the guest ends, and calls that only wait.
 ENDS = {60, 231}
 SLEEPS = {35, 230, 34, 7, 271, 23, 270, 232, 281, 441, 202, 128, 130, 37, 38, 61, 247, 72, 73}
 FIRST = encode_request(39)
@@ -57,7 +57,7 @@ LASTING = settings(
 
 
 def fitting(draw, row):
-    """A request of the shape that the stub gives it, with any values."""
+    """Generates a request of the shape that the stub gives it, with any values."""
     values = [draw(st.sampled_from(EDGES) | st.integers(0, 64)) for _ in range(6)]
     names = [name for name, _ in row.parameters]
     pieces = []
@@ -86,7 +86,7 @@ def fitting_calls(draw):
 
 
 def pieces_of(data, cuts):
-    """`data` cut at the places that `cuts` name, modulo its length."""
+    """Returns `data` cut at the places in `cuts`, modulo its length."""
     places = sorted({cut % (len(data) + 1) for cut in cuts})
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
@@ -126,7 +126,7 @@ def test_frames_of_any_content(converse, watching, frames, cuts):
 @LASTING
 @given(frames=st.lists(fitting_calls(), min_size=1, max_size=30))
 def test_conversations(converse, watching, frames):
-    """Well-formed calls with any values in a row: what one leaves behind meets the next."""
+    """Well-formed calls with any values in a row: each call meets the state that the others have left."""
     outcomes = [converse(frames[0], [])[0]]
     outcomes.append(talk(converse, frames, watching))
     for outcome in outcomes:
@@ -134,7 +134,7 @@ def test_conversations(converse, watching, frames):
 
 
 def talk(converse, frames, watching):
-    """All frames to one world: each is given as `first` is, so that none comes before its answer."""
+    """Executes all frames in one world, in place of the first call: each comes after the answer to the last."""
     from proxybox.controller.dispatch import Dispatcher
 
     kept = []
@@ -175,7 +175,7 @@ def test_frames_with_flipped_bytes(converse, frame, flips, cut, tail):
 @given(number=st.sampled_from(sorted(TABLE)), data=st.binary(max_size=400), values=registers, pieces=memory)
 @example(number=1, data=b"", values=(1, 0, 1 << 63), pieces=(b"",))
 def test_decoders(number, data, values, pieces):
-    """Each row's decoder, on frames of its number with any tail: values, GuestMisbehaved, or an errno."""
+    """Each row's decoder, on frames of its number with any tail, returns values, GuestMisbehaved, or an errno."""
     row = TABLE[number]
     taken = []
     decode = compile_invoke(lambda world, *arguments: taken.append(arguments) or 0, row.parameters)
@@ -195,7 +195,7 @@ def test_decoders(number, data, values, pieces):
 @LASTING
 @given(data=st.binary(max_size=3000), cuts=st.lists(st.integers(0, 3000), max_size=20))
 def test_the_reader_gives_whole_frames(data, cuts):
-    """However the bytes are cut: the same frames, or the same breach, and never more kept than a frame may have."""
+    """For any cut of the bytes: the same frames, or the same breach, and never more stored than one frame may have."""
 
     def read(pieces):
         reader, frames = RequestReader(), []
@@ -220,7 +220,7 @@ def test_the_reader_gives_whole_frames(data, cuts):
 
 @pytest.mark.parametrize("piece", [1, 3, 4, 5, 1000, 65536])
 def test_the_largest_frame_in_pieces(piece):
-    """It is put together in time that grows with its size only."""
+    """It is assembled in time that grows only with its size."""
     frame = struct.pack("<II", MAX_FRAME, 1) + bytes(MAX_FRAME - 8)
     reader = RequestReader()
     got = [found for at in range(0, len(frame), piece) if (found := reader.receive(frame[at : at + piece])) is not None]
@@ -229,7 +229,7 @@ def test_the_largest_frame_in_pieces(piece):
 
 @pytest.mark.parametrize("piece", [1, 2, 100])
 def test_small_pieces_take_no_more_memory(piece):
-    """A guest that sends a frame byte by byte makes the controller keep the frame, not an object for each byte."""
+    """For a frame that comes byte by byte the controller stores the frame, not an object for each byte."""
     frame = struct.pack("<II", MAX_FRAME, 1) + bytes(MAX_FRAME - 8)
     reader = RequestReader()
     tracemalloc.start()
@@ -242,7 +242,7 @@ def test_small_pieces_take_no_more_memory(piece):
 
 
 def test_memory_stays_bounded(converse):
-    """Hundreds of the largest frames, halves of them, and lies about them."""
+    """Hundreds of the largest frames, halves of them, and false sizes."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     payload = bytes((1 << 20) - 1000)
     for _ in range(20):

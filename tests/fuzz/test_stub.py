@@ -1,4 +1,4 @@
-"""The kept corpus of the stub, and all that was ever found in it, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""The stub's kept corpus, and all findings in it, under AddressSanitizer and UndefinedBehaviorSanitizer."""
 
 import subprocess
 from pathlib import Path
@@ -38,12 +38,12 @@ def test_the_kept_corpus(harness: Path) -> None:
 
 
 def test_a_bounded_number_of_new_inputs(harness: Path, tmp_path: Path) -> None:
-    """They are the same each time: changes of what is kept, in an order that a seed gives."""
+    """They are the same each time: mutations of the kept corpus, in an order that a seed determines."""
     run(harness, "-runs=3000", "-seed=41", f"-artifact_prefix={tmp_path}/", *map(str, sorted(CORPUS.glob("*"))))
 
 
 def test_what_a_real_controller_answers_is_an_input(harness: Path, tmp_path: Path) -> None:
-    """The kept corpus began with such seeds, and new ones do no worse: the calls of a program, answered as its own were."""
+    """The kept corpus began with such seeds. New ones must work, too: a program's calls with their real answers."""
     for number, data in enumerate(stub_harness.seeds()):
         (tmp_path / f"seed-{number}").write_bytes(data)
     seeds = sorted(map(str, tmp_path.glob("*")))

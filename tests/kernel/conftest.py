@@ -1,4 +1,4 @@
-"""Kernels for tests: Jupyter's folders are the test's own, and the specification is the one that `install` writes."""
+"""Kernels for tests: Jupyter's folders are the test's own, and `install` has written the specification."""
 
 import contextlib
 import subprocess
@@ -16,7 +16,7 @@ from proxybox import cli
 
 @pytest.fixture(scope="module", autouse=True)
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which Jupyter has all its files; the kernel `proxybox` is installed there."""
+    """A folder with all of Jupyter's files; the kernel `proxybox` is installed there."""
     root = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("CONFIG", "DATA", "RUNTIME"):
@@ -31,20 +31,20 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_thread_of_zmq() -> Iterator[None]:
-    """It starts one with the first large message, which would last as long as the process."""
+    """Stops the thread that zmq starts with the first large message, and that would last as long as the process."""
     yield
     zmq_garbage.stop()
 
 
 class Notebook:
-    """A front end: runs cells, and has what they gave."""
+    """A front end: runs cells, and collects their messages."""
 
     def __init__(self, client: BlockingKernelClient, manager: Any) -> None:
         self.client, self.manager = client, manager
         self.messages: list[tuple[str, dict[str, Any]]] = []
 
     def run(self, code: str, **options: Any) -> dict[str, Any]:
-        """Runs a cell; its reply. The output is in `messages`."""
+        """Runs a cell, and returns its reply. The output is in `messages`."""
         self.messages = []
 
         def take(message: dict[str, Any]) -> None:
@@ -56,13 +56,13 @@ class Notebook:
         return content
 
     def text(self, stream: str = "stdout") -> str:
-        """What was printed."""
+        """Returns the text that was printed."""
         return "".join(
             content["text"] for kind, content in self.messages if kind == "stream" and content["name"] == stream
         )
 
     def kinds(self) -> list[str]:
-        """Of the messages."""
+        """Returns the types of the messages."""
         return [kind for kind, _ in self.messages]
 
 
@@ -87,14 +87,14 @@ def notebook() -> Iterator[Notebook]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Notebook]:
-    """One for several tests, which leave it as it was."""
+    """A notebook for several tests, which leave it as it was."""
     with opened() as notebook:
         yield notebook
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Callable[..., str]:
-    """Installs another kernel from words of the command line; its name."""
+    """Returns a function that installs another kernel from words of the command line, and returns its name."""
 
     def install(name: str, *words: str) -> str:
         assert cli.main(["kernel", "install", "--name", name, *words]) == 0

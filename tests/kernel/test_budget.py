@@ -1,4 +1,4 @@
-"""What is made of a shown thing has a budget in steps, and is given up where nobody waits for it any more."""
+"""The budget of steps for displayed things, and its end when the cell was interrupted."""
 
 import threading
 from collections.abc import Callable
@@ -30,7 +30,7 @@ ALL = "".join(chr(code) for code in range(0x20, 0x110000) if not 0xD800 <= code 
     ],
 )
 def test_what_would_take_too_long(make: Callable[[Any, StepBudget], Any], value: str) -> None:
-    """It costs no more than the budget has, whatever it is."""
+    """It takes no more steps than the budget has."""
     with pytest.raises(CannotShow, match="it would take too long"):
         make(value, StepBudget())
 
@@ -67,7 +67,7 @@ def test_it_is_one_budget_for_all_types_of_a_thing() -> None:
 
 @pytest.mark.parametrize("kind", ["image/svg+xml", "application/json", "text/html", "text/plain"])
 def test_it_is_given_up_in_the_middle(kind: str) -> None:
-    """Once nobody waits: after some steps, and before the end."""
+    """After an interrupt: after some steps, and before the end."""
     asked = 0
 
     def is_stopped() -> bool:
@@ -98,12 +98,12 @@ def test_a_fault_of_ours_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("digits", ["1" * 5000, "1" * 900_000, "0" * 5000])
 def test_numbers_of_no_character(digits: str) -> None:
-    """A reference of more than 4,300 digits is no number for `int`."""
+    """`int` refuses a reference of more than 4,300 digits."""
     assert reduced(f"<b>a&#{digits}; &#65;</b>") == f"<b>a&amp;#{digits}; A</b>"
 
 
 def test_an_interrupt_of_the_kernel_reaches_it() -> None:
-    """By whichever thread it comes, while a thing is made that is to be shown."""
+    """The interrupt comes in another thread, while a display is made."""
     kernel: Any = ProxyboxKernel.__new__(ProxyboxKernel)
     sent, seen = [], []
 
@@ -123,7 +123,7 @@ def test_an_interrupt_of_the_kernel_reaches_it() -> None:
         def __getattr__(self, name: str) -> Any:
             return lambda *_: None
 
-    # as a kernel has them, without its sockets
+    # the attributes of a kernel, without its sockets
     kernel.__dict__.update(
         _sanitiser=Making(["image/svg+xml"]), _streams=Nothing(), _box=Nothing(), _interrupted_at=float("-inf"),
         _asking=False, _send=lambda kind, content: sent.append((kind, content["data"])),
@@ -138,7 +138,7 @@ def test_an_interrupt_of_the_kernel_reaches_it() -> None:
 
 
 def test_a_picture_that_took_minutes(shared: Notebook) -> None:
-    """A length of a picture is looked at once: 900 KB took longer than any limit of the cell."""
+    """Each length in a picture is read once: 900 KB once took longer than any limit of the cell."""
     code = f"display({{'image/svg+xml': '''{SVG} width=\"''' + '1' * 900_000 + 'x\"/>'}}, raw=True)"
     assert shared.run(code)["status"] == "ok"
     assert [kind for kind, _ in shared.messages] == ["display_data"]

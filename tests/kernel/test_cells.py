@@ -1,4 +1,4 @@
-"""What cells print, show and ask for, how they end, and what interrupts them."""
+"""What cells print, show and ask for, how they end, and how they are interrupted."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.kernel.conftest import Notebook, opened
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
-#: A cell says that it runs by what it prints; then it computes for ever.
+#: A cell that prints when it has begun; then it computes for ever.
 LOOP = "print('begun')\nwhile True: pass"
 STUBBORN = """
 begun = False
@@ -32,13 +32,13 @@ while True:
 
 
 def told(notebook: Notebook) -> dict[str, Any]:
-    """The one error message."""
+    """Returns the content of the only error message."""
     (error,) = [content for kind, content in notebook.messages if kind == "error"]
     return error
 
 
 class Interrupting:
-    """Takes messages, and does something when the cell has begun."""
+    """Collects messages, and calls `act` when the cell has begun."""
 
     def __init__(self, notebook: Notebook, act: Callable[[], object]) -> None:
         self.notebook, self.act = notebook, act
@@ -69,7 +69,7 @@ def test_streams_and_values_keep_their_order(shared: Notebook) -> None:
 def test_a_flood_is_few_messages(shared: Notebook) -> None:
     shared.run("for _ in range(10_000): print('a' * 99)")
     assert len(shared.text()) == 1_000_000
-    assert len(shared.messages) < 500  # one in so many milliseconds, of 10,000 lines
+    assert len(shared.messages) < 500  # a message contains many of the 10,000 lines
     assert shared.text("stderr") == ""
 
 
@@ -181,7 +181,7 @@ def test_what_a_box_has_not_is_told_as_everywhere(shared: Notebook, wants: str) 
 
 
 def test_a_page_that_wants_a_connection_is_told_that_there_is_none(shared: Notebook) -> None:
-    """At once, by the message that the protocol has for it; nobody waits for more."""
+    """The answer is the protocol's message that the connection is closed, so that the page does not wait."""
     client = shared.client
     for kind in ("comm_open", "comm_msg"):
         content = {"comm_id": "1", "target_name": "jupyter.widget.control", "data": {}}
@@ -312,14 +312,14 @@ def test_interrupts_that_are_not_heeded(notebook: Notebook) -> None:
 
 
 def test_cells_that_wait_behind_one_that_fails_are_aborted(notebook: Notebook) -> None:
-    """And none that comes after its answer."""
+    """A cell that comes after its reply is not aborted."""
     client = notebook.client
     sent = [client.execute(code) for code in (LOOP, "1", "2", "3")]
     while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
         pass
     notebook.manager.interrupt_kernel()
     replies = {}
-    while replies.keys() != set(sent):  # a busy machine has more than one answer to whether the kernel is there yet
+    while replies.keys() != set(sent):  # a busy machine may have more than one reply of "ready"
         reply = client.get_shell_msg(timeout=60)
         if reply["parent_header"]["msg_id"] in sent:
             replies[reply["parent_header"]["msg_id"]] = reply["content"]["status"]
@@ -328,7 +328,7 @@ def test_cells_that_wait_behind_one_that_fails_are_aborted(notebook: Notebook) -
 
 
 def test_sigint_is_an_interrupt(notebook: Notebook) -> None:
-    """Ctrl-C at the terminal of a front end that shares it with its kernel."""
+    """Ctrl-C in a terminal that a front end and its kernel share."""
     pid = notebook.manager.provisioner.process.pid
     os.kill(pid, signal.SIGINT)
     assert notebook.run("x = 1")["status"] == "ok"
@@ -359,7 +359,7 @@ def test_a_shutdown_while_a_cell_runs(code: str) -> None:
 
 
 def test_the_end_while_a_box_is_started() -> None:
-    """A restart that comes then is not held up by a cell that nobody can end."""
+    """A restart during the start of a box does not wait for a cell that it could not end."""
     box = KernelBox(default_policy(), lambda size, echo: "")
     start = box._sandbox.session
 
@@ -404,7 +404,7 @@ def test_a_folder_that_was_asked_for(
 
 
 def test_code_in_the_notebooks_folder(tmp_path: Path) -> None:
-    """It is not the kernel's, which is trusted."""
+    """No file there is imported by the kernel, which is trusted."""
     mark = tmp_path / "ran"
     hostile = f"open({os.fspath(mark)!r}, 'w').close()\n"
     for name in (
@@ -419,7 +419,7 @@ def test_code_in_the_notebooks_folder(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_at_home(jupyter: Path) -> None:
-    assert list((jupyter / "ipython").rglob("*")) == []  # the folder itself is made by jupyter_client
+    assert list((jupyter / "ipython").rglob("*")) == []  # jupyter_client makes the folder itself
     spec = json.loads((jupyter / "data" / "kernels" / "proxybox" / "kernel.json").read_text())
     assert spec["argv"][1:3] == ["-P", "-m"]
 
@@ -442,7 +442,7 @@ def test_what_a_cell_wrote_and_did_not_close_is_there_for_the_next_one(shared: N
     assert shared.run("import json; json.dump({'a': 1}, open('r.json', 'w')); f = open('f', 'w'); f.write('abc')")
     assert shared.run("print(json.load(open('r.json')), open('f').read())")["status"] == "ok"
     assert shared.text() == "{'a': 1} abc\n"
-    shared.run("import os; f.close(); os.remove('f'); os.remove('r.json')")  # others see the folder, too
+    shared.run("import os; f.close(); os.remove('f'); os.remove('r.json')")  # other tests see the folder, too
 
 
 def test_an_exception_without_a_text_is_told_by_what_it_means(shared: Notebook) -> None:

@@ -73,7 +73,7 @@ def test_install_below_a_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment into which a wheel was installed: its kernel stands where Jupyter looks first."""
+    """An environment with an installed wheel: its kernel is where Jupyter looks first."""
     shipped = tmp_path / "env/share/jupyter/kernels/proxybox/kernel.json"
     shipped.parent.mkdir(parents=True)
     shutil.copy(ROOT / "share/jupyter/kernels/proxybox/kernel.json", shipped)
@@ -89,7 +89,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_policy_that_was_given_is_that_of_the_kernel_that_jupyter_starts(
     environment: Path, jupyter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where the wheel's own kernel stands before the user's."""
+    """Also when Jupyter finds the wheel's own kernel before the user's."""
     wheels, users = environment.read_text(), jupyter / "data/kernels/proxybox/kernel.json"
     before = users.read_text()
     lines = said(capsys, 0, "install", "--policy", "strict").splitlines()
@@ -114,7 +114,7 @@ def test_the_policy_that_was_given_is_that_of_the_kernel_that_jupyter_starts(
 def test_a_place_that_jupyter_would_not_come_to(
     environment: Path, jupyter: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A policy that would not be applied is an error, before anything is written."""
+    """A policy that Jupyter would not use is an error, before anything is written."""
     users = jupyter / "data/kernels/proxybox/kernel.json"
     before = users.read_text(), environment.read_text()
     error = said(capsys, 125, "install", "--user", "--policy", "strict")
@@ -167,7 +167,7 @@ def test_run_without_a_connection(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_metadata_that_was_edited(jupyter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the command line leaves open, the metadata of the kernel's specification says."""
+    """The metadata of the kernel's specification says what the command line leaves open."""
     connection = tmp_path / "connection.json"
     connection.write_text('{"kernel_name": "edited"}')
     folder = jupyter / "data" / "kernels" / "edited"
@@ -207,7 +207,7 @@ def test_without_ipykernel_the_command_says_what_to_install(tmp_path: Path) -> N
     )
 
 
-#: For each option a value, as words for a folder of the test's own, and a cell that fails without it.
+#: For each option a value, as words with a folder of the test's own, and a cell that fails without it.
 OPTIONS = {
     "policy": ("strict", "import time; assert time.ctime().startswith('Thu Jan  1 ')"),
     "folder": ("{0}/shown", "assert open('/box/a.txt').read() == 'shown'"),
@@ -219,8 +219,8 @@ OPTIONS = {
 
 @pytest.fixture
 def chosen(tmp_path: Path) -> Iterator[dict[str, tuple[str, str]]]:
-    """The same, with what the values name being there."""
-    place = Path(tempfile.mkdtemp(prefix="kernel-"))  # pytest's own folder is closed to the user that guests run as
+    """OPTIONS, with existing folders and files for the values."""
+    place = Path(tempfile.mkdtemp(prefix="kernel-"))  # the user of root's guests cannot enter pytest's own folder
     for path, text in {"shown/a.txt": "shown", "packages/greeting.py": "text = 'hello'"}.items():
         (place / path).parent.mkdir()
         (place / path).write_text(text)
@@ -231,7 +231,7 @@ def chosen(tmp_path: Path) -> Iterator[dict[str, tuple[str, str]]]:
 
 
 def test_an_option_stands_in_one_place() -> None:
-    """The options of the command line, what is kept of them, and what is tried here."""
+    """The command line, KernelOptions and this file have the same options."""
     parameters: dict[str, click.Parameter] = {}
     for command in (kernel_install, kernel_run):
         parameters = {each.name or "": each for each in command.params}

@@ -1,4 +1,4 @@
-"""JupyterLab's server, as its page talks to it: a restart from the menu, whatever the kernel does."""
+"""JupyterLab's server, with the requests of its page: a restart from the menu, whatever the kernel does."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ LONG = 120
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """Its address and process."""
+    """Starts the server; the address, and the process id."""
     words = [
         "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", "--no-browser", "--allow-root",
         "--ServerApp.jpserver_extensions={}", f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=secret",
@@ -52,7 +52,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
 
 
 def _until_it_listens(port: int) -> None:
-    """It tells its address a moment before."""
+    """Waits until the port is open: the server prints its address a moment before."""
     end = time.monotonic() + LONG
     while True:
         try:
@@ -64,7 +64,7 @@ def _until_it_listens(port: int) -> None:
 
 
 class Page:
-    """A kernel, and a page that shows what it says."""
+    """A kernel, and a page that shows its messages."""
 
     def __init__(self, url: str) -> None:
         self.url, self.session = url, Session()
@@ -85,8 +85,10 @@ class Page:
         self.socket = await websocket_connect(HTTPRequest(url, headers={"Authorization": "token secret"}))
 
     async def run(self, code: str, until: str = "execute_reply") -> tuple[str, dict[str, Any]]:
-        """What a cell prints, and the last message. What it prints comes in another channel than its reply, which says
-        nothing of when: all of it has come when the kernel is idle again."""
+        """Runs a cell, and returns its output and the last message of type `until`.
+
+        The output comes on another channel than the reply. It is complete when the kernel is idle again.
+        """
         message = self.session.msg("execute_request", {"code": code, "silent": False, "allow_stdin": False})
         await self.socket.write_message(json.dumps({**message, "channel": "shell", "buffers": []}, default=str))
         printed, last, is_idle = "", None, False
@@ -102,7 +104,7 @@ class Page:
 
 
 def test_a_restart_from_the_menu(server: tuple[str, int]) -> None:
-    """While a cell runs that heeds nothing, and after the box's end: another box, and nothing of the one before."""
+    """During a cell that ignores interrupts, and after the box's end: another box, without the state of the last."""
     url, process = server
 
     async def use() -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 with pytest.MonkeyPatch.context() as patch:
-    # jsonschema would compile grammars of addresses with it: a second in each process that collects tests.
+    # With rfc3987_syntax, jsonschema compiles grammars of addresses: one second in each process that collects tests.
     patch.setitem(sys.modules, "rfc3987_syntax", None)
     import jupyter_kernel_test
 

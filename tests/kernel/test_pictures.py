@@ -1,4 +1,4 @@
-"""Figures of matplotlib, tables of pandas and pictures of Pillow, from their wheels, as a notebook's page gets them."""
+"""Figures of matplotlib, tables of pandas and pictures of Pillow, from their wheels, on a notebook's page."""
 
 import base64
 import subprocess
@@ -31,7 +31,7 @@ LIMITS = {"wall_time": 200, "cpu_time": 200, "memory": "2G"}
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, guest_kind: str) -> Path:
-    """A folder of the packages. Their wheels are fetched once, and kept with pytest's cache."""
+    """A folder of the packages. Their wheels are downloaded once, and stored in pytest's cache."""
     version = "{}.{}".format(*find_guest().version)
     folder = unpacked(request, tmp_path_factory, "pictures", version, WANTED)
     words = [find_guest().executable, "-m", "compileall", "-q", "-j", "2", "-x", "/tests?/", folder]
@@ -50,7 +50,7 @@ def box(packages: Path) -> Iterator[proxybox.Sandbox]:
 
 @pytest.fixture(scope="module")
 def opened_session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
-    """A copy of a guest that had imported pyplot before."""
+    """A session in a copy of a guest that had imported pyplot."""
     with box.session() as session:
         session.exec("import matplotlib.pyplot as plt", echo=True, check=True)
         yield session
@@ -58,7 +58,7 @@ def opened_session(box: proxybox.Sandbox) -> Iterator[proxybox.Session]:
 
 @pytest.fixture
 def session(opened_session: proxybox.Session) -> proxybox.Session:
-    """The same for all tests, without what others have drawn: they come in any order."""
+    """The same session for all tests, without the figures of other tests: tests run in any order."""
     opened_session.exec("plt.close('all')\nplt.ion()", echo=True, check=True)
     return opened_session
 
@@ -70,7 +70,7 @@ def shown(session: proxybox.Session, code: str, check: bool = True) -> list[Disp
 
 
 def pictures(events: list[Displayed]) -> list[str]:
-    """Of each figure, how it came."""
+    """Returns the kind of each event with a figure."""
     assert all(event.data["image/png"].startswith(b"\x89PNG") for event in events if "image/png" in event.data)
     return [event.kind for event in events if "image/png" in event.data]
 
@@ -117,14 +117,14 @@ def test_without_interaction_only_show_shows(session: proxybox.Session) -> None:
 
 @pytest.mark.parametrize("begun", ["", "%matplotlib inline\n", "%config InlineBackend.figure_format = 'png'\n"])
 def test_without_interaction_from_the_first_figure_on(box: proxybox.Sandbox, begun: str) -> None:
-    """The backend is loaded when the first figure is made: it must not undo what was said before."""
+    """matplotlib loads the backend when the first figure is made: `ioff` must still be in effect then."""
     with box.session() as session:
         assert shown(session, f"{begun}import matplotlib.pyplot as plt\nplt.ioff()\nplt.plot([1]);") == []
         assert pictures(shown(session, "plt.show()\nplt.ion();\nplt.plot([1]);")) == ["display", "display"]
 
 
 def test_a_figure_is_a_value(session: proxybox.Session) -> None:
-    """It is shown twice, as under IPython, where pyplot knows it: as a value, and when the cell ends."""
+    """As with IPython, a figure that pyplot knows is shown twice: as a value, and when the cell ends."""
     assert pictures(shown(session, "fig, _ = plt.subplots()\nfig")) == ["value", "display"]
     code = "from matplotlib.figure import Figure\nfig = Figure()\nfig.subplots()\nfig"
     assert pictures(shown(session, code)) == ["value"]
@@ -171,7 +171,7 @@ def test_where_nothing_was_imported_before(packages: Path) -> None:
 
 
 def test_our_backend_is_chosen_by_its_name(packages: Path) -> None:
-    """The policy has chosen another one."""
+    """The policy chooses another backend."""
     given = {"variables": {"MPLBACKEND": "agg"}}
     with (
         proxybox.Sandbox(packages=[packages], limits=LIMITS, warm=False, environment=given) as box,
@@ -183,7 +183,7 @@ def test_our_backend_is_chosen_by_its_name(packages: Path) -> None:
 
 
 def test_where_a_figure_was_made_before(packages: Path) -> None:
-    """By then matplotlib has chosen another backend, as nobody could be shown anything."""
+    """At that time matplotlib has chosen another backend, because there was no display."""
     words = "import matplotlib.pyplot as plt\nplt.figure()\nplt.close('all')"
     with proxybox.Sandbox(packages=[packages], limits=LIMITS, warm=True, warm_up=words) as box:
         assert box.run("import matplotlib.pyplot as plt\nprint(plt.get_backend())").stdout == "agg\n"

@@ -1,4 +1,4 @@
-"""What a hostile box can put on a notebook's page as HTML: tables and text. Named by attack."""
+"""HTML from a hostile box on a notebook's page: only tables and text. Tests are named by attack."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from proxybox.kernel.refusal import CannotShow
 from proxybox.kernel.sanitising import Sanitiser
 from proxybox.policies import Policy
 
-#: As pandas writes a table.
+#: A table as pandas writes it.
 FRAME = """<div>
 <style scoped>
     .dataframe tbody tr th { vertical-align: top; }
@@ -25,7 +25,7 @@ FRAME = """<div>
 </table>
 <p>1 rows × 2 columns</p>
 </div>"""
-#: All that may stand in what comes out.
+#: All that the result may contain.
 HARMLESS = re.compile(
     r"(?:[^<]|</?(?:table|caption|thead|tbody|tfoot|tr|div|p|pre|blockquote|ul|ol|li|dl|dt|dd|span|b|strong|i|em|u|s|"
     r'code|kbd|samp|var|sub|sup|small|h[1-6])>|<[bh]r>|<t[hd](?: (?:col|row)span="\d{1,4}")*>|</t[hd]>)*'
@@ -37,7 +37,7 @@ def shown(html: Any) -> dict[str, Any]:
 
 
 def clean(html: str) -> str:
-    """What comes of it, or why nothing does; in either case nothing of it is harmful."""
+    """Returns the reduced HTML, or why it was refused; checks that the HTML is harmless."""
     try:
         found = reduced(html)
     except CannotShow as error:
@@ -142,7 +142,7 @@ def test_what_runs_or_loads(hostile: str) -> None:
      "contenteditable", "width=100000", "height=100000", "xmlns='http://www.w3.org/2000/svg'", "slot=a", "popover"],
 )  # fmt: skip
 def test_what_stands_over_the_page_or_for_its_names(attribute: str) -> None:
-    """Styles, classes, and ids, which replace the page's own (DOM clobbering)."""
+    """Styles and classes could cover parts of the page; ids replace the page's own (DOM clobbering)."""
     assert clean(f"<b {attribute}>x</b>") == "<b>x</b>"
     assert clean(f"<table {attribute}><tr {attribute}><td {attribute}>x</td></tr></table>") == (
         "<table><tbody><tr><td>x</td></tr></tbody></table>"
@@ -190,7 +190,7 @@ def test_another_server_does_not_learn_who_looks(hostile: str) -> None:
     ],
 )
 def test_markup_that_two_parsers_read_in_two_ways(hostile: str) -> None:
-    """Of mutation XSS: whatever is left of it, is a text or one of the tags, and is the same when it is read again."""
+    """Against mutation XSS: the result has only text and allowed tags, and does not change when it is parsed again."""
     for html in (hostile, f"<table>{hostile}</table>", f"<table><tr><td>{hostile}"):
         found = clean(html)
         assert "<img" not in found
@@ -199,7 +199,7 @@ def test_markup_that_two_parsers_read_in_two_ways(hostile: str) -> None:
 
 
 def test_formulas_that_the_page_would_set() -> None:
-    r"""MathJax makes links and styles of them: \href, \style, \class."""
+    r"""MathJax would make links and styles of them: \href, \style, \class."""
     for formula in (r"$\href{javascript:alert(1)}{x}$", r"\(\style{position:fixed}{x}\)", r"$$x$$", "&#36;x&#36;",
                     r"\begin{equation}x\end{equation}"):  # fmt: skip
         pieces = re.split(r"</?\w+>", clean(f"<p>{formula}</p>"))
@@ -246,6 +246,8 @@ def test_what_would_fill_the_page(html: str, why: str) -> None:
      ("<b>" * 50 + "</b>" * 50 + "<p>x</p>") * 400, "<b><p>x</b></p>" * 10_000],
 )  # fmt: skip
 def test_markup_that_takes_long_to_read(html: str) -> None:
-    """Each is read in time that grows as its length does. Formatting that is never closed would be repeated in each
-    paragraph, and take hours."""
+    """The time grows linearly with the length.
+
+    Formatting without an end, repeated in each paragraph, would take hours.
+    """
     clean(html)

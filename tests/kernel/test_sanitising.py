@@ -1,4 +1,4 @@
-"""What a hostile box can put on a notebook's page: nothing but what `sanitising` promises. Named by attack."""
+"""Displays from a hostile box on a notebook's page: only what `sanitising` promises. Tests are named by attack."""
 
 import base64
 import re
@@ -148,7 +148,7 @@ def test_an_attribute_that_runs_or_loads(attribute: str) -> None:
 
 
 def test_what_stands_in_for_the_pages_own() -> None:
-    """An id of the page's would be taken over by the picture (DOM clobbering)."""
+    """The picture would replace an element of the page with the same id (DOM clobbering)."""
     drawing = picture(
         "<defs><linearGradient id='site'/><path id='p'/></defs><use xlink:href='#p'/><rect fill='url(#site)' "
         "style='clip-path: url(#site); stroke: red'/>"
@@ -207,10 +207,10 @@ def test_xml_that_is_refused(hostile: Any, why: str) -> None:
 
 
 def test_uses_of_uses_of_uses() -> None:
-    """Ten levels of ten would be drawn as ten thousand millions."""
+    """Ten levels of ten would be drawn as ten thousand million elements."""
     levels = "".join(f"<g id='l{n + 1}'>" + f"<use href='#l{n}'/>" * 10 + "</g>" for n in range(10))
     drawing = picture(f"<g id='l0'><rect/></g>{levels}")
-    assert drawing.count("<use ") == 10  # those of what uses nothing
+    assert drawing.count("<use ") == 10  # only the first level's: its target uses nothing
 
 
 def test_clips_of_clips() -> None:
@@ -282,7 +282,7 @@ def test_metadata_is_two_numbers() -> None:
 
 @pytest.mark.parametrize("value", ["a" * 1_000_000, "url(" + " " * 1_000_000, "a(" * 300_000, " " * 1_000_000 + "("])
 def test_values_that_take_long_to_look_at(value: str) -> None:
-    """Each is read in time that grows as its length does: as its square it would take hours."""
+    """The time grows linearly with the length; with the square of it, it would be hours."""
     svg(f'<svg xmlns="http://www.w3.org/2000/svg"><rect transform="{value}" fill="{value}"/></svg>')
 
 

@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def executed(*cells: str, **options: Any) -> Any:
-    """A notebook that was written for the kernel python3, with its outputs."""
+    """Runs cells as a notebook of the kernel python3, and returns it with its outputs."""
     notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     options = {"kernel_name": "proxybox", "timeout": 30, **options}
@@ -172,7 +172,7 @@ def put(path: Path, notebook: Any) -> None:
 
 
 def nbgrader(folder: Path, *words: str) -> None:
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # it runs `alembic`
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # nbgrader runs `alembic`
     done = subprocess.run(
         [sys.executable, "-m", "nbgrader", *words],
         cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False,

@@ -13,13 +13,13 @@ from typing import Any
 import attrs
 
 PROGRAMS = Path(__file__).parent / "programs"
-#: What stands in every secret of the host: it may come out of no box.
+#: The text of every secret of the host: no box may reveal it.
 SECRET = "-----TOPSECRET-7d1f-----"
 
 
 @attrs.frozen
 class Place:
-    """Where everything is: below `root`."""
+    """A host of a test. root: the folder of all its files."""
 
     root: Path
 
@@ -30,26 +30,26 @@ class Place:
 
     @property
     def data(self) -> Path:
-        """What programs are given."""
+        """The folder of the programs' data."""
         return self.root / "data"
 
     def script(self, text: str, name: str = "script.py") -> Path:
-        """A program in a folder of its own."""
+        """Writes a program into the folder for programs, and returns its path."""
         path = self.root / "program" / name
         path.write_text(text)
         return path
 
     def copied(self, name: str) -> Path:
-        """One of the programs beside this file, in that folder."""
+        """Copies one of the programs beside this file there, and returns its path."""
         return Path(shutil.copy(PROGRAMS / name, self.root / "program" / name))
 
     def environment(self) -> dict[str, str]:
-        """The environment of commands."""
+        """Returns the environment of commands."""
         kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
         return {**kept, "HOME": str(self.home), "API_TOKEN": SECRET}
 
     def proxybox(self, *words: Any, prefix: Sequence[str] = (), **options: Any) -> subprocess.CompletedProcess[str]:
-        """Runs a command, with nothing for its standard input. prefix: what starts it."""
+        """Runs a command with empty standard input. prefix: words in front of it."""
         options = {"input": "", **options}
         return subprocess.run(
             [*prefix, sys.executable, "-m", "proxybox.cli", *map(str, words)],
@@ -57,7 +57,7 @@ class Place:
         )  # fmt: skip
 
     def snapshot(self) -> Mapping[str, bytes | None]:
-        """Everything on this host, by its path."""
+        """Returns the contents of all files on this host, by path; None for a folder."""
         return {
             str(path.relative_to(self.root)): path.read_bytes() if path.is_file() else None
             for path in sorted(self.root.rglob("*"))

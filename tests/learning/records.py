@@ -1,4 +1,4 @@
-"""Records of calls, as an audit gets them, and results, made without a box."""
+"""Records of calls, as an audit gets them, and results, all without a box."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from proxybox.result import GuestError, Result, Status
 
 
 def call(name: str, *paths: str, error: str = "", family: str = "paths", **arguments: Any) -> OSCall:
-    """A call for some paths, which succeeded or failed with the named error."""
+    """Returns a call with some paths. error: the name of the errno with which it failed."""
     result = -getattr(errno, error) if error else 0
     made = {"path": os.fsencode(paths[0]), **arguments} if paths else arguments
     return OSCall(
@@ -19,15 +19,15 @@ def call(name: str, *paths: str, error: str = "", family: str = "paths", **argum
 
 
 def opened(path: str, flags: int = os.O_RDONLY, error: str = "") -> OSCall:
-    """A call of openat."""
+    """Returns a call of openat."""
     return call("openat", path, error=error, dirfd=-100, flags=flags)
 
 
 def ended(status: str = "ok", *, why: str = "", denials: dict[Denial, int] | None = None, **options: Any) -> Result:
-    """A result."""
+    """Returns a result."""
     return Result(status=Status(status), why=why, denials=denials or {}, **options)
 
 
 def failed(kind: str, message: str, traceback: str = "") -> Result:
-    """The result of a program that ended with an exception."""
+    """Returns the result of a program that ended with an exception."""
     return ended("error", exit_code=1, error=GuestError(kind, message, traceback))

@@ -1,4 +1,4 @@
-"""Programs that want a policy to let in more than their user would, in real boxes."""
+"""Programs that try to make the policy wider than their user wants, in real boxes."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.learning.hosts import SECRET, Place
 
 
 def learned(place: Place, code: str, *options: str) -> dict[str, Any]:
-    """What is learned for a program with --accept-all."""
+    """Returns what `proxybox learn` learns for a program with --accept-all."""
     done = place.proxybox("learn", "--accept-all", "--json", *options, place.script(code), place.data)
     assert done.returncode in (0, 1), done.stderr
     assert SECRET not in done.stdout + done.stderr
@@ -90,7 +90,7 @@ def test_what_is_told_is_bounded(place: Place) -> None:
 
 
 def test_a_link_of_the_program_leads_nowhere_else(place: Place) -> None:
-    """The program's link in the box has an innocent name; the proposal names the place that it leads to."""
+    """The program's link in the box has a harmless name; the proposal names the link's target."""
     found = learned(
         place, f"import os; os.symlink({str(place.home / '.ssh')!r}, '/tmp/docs'); open('/tmp/docs/id_rsa')"
     )

@@ -202,7 +202,7 @@ def test_exit_statuses_are_accepted(place: Place) -> None:
 
 
 def test_a_file_that_is_rewritten_in_place(place: Place) -> None:
-    """As autopep8 -i does: it looks for settings beside the file, reads it, and writes it again."""
+    """As with autopep8 -i: it looks for settings beside the file, reads the file, and writes it again."""
     (place.data / "setup.cfg").write_text("[settings]\n")
     (place.data / "code.py").write_text("a=1\n")
     code = f"""

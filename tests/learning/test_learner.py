@@ -1,4 +1,4 @@
-"""The rounds of learning, with runs that are played."""
+"""The rounds of learning, with simulated runs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def accept(_: Proposal) -> bool:
 def needing(
     *paths: Path, output: Callable[[frozenset[str]], bytes] = lambda _: b""
 ) -> Callable[[Policy], Sequence[LearnedRun]]:
-    """A program that opens files one after the other, and fails at the first that is not there."""
+    """Returns a program that opens files one after the other, and fails at the first one that is not mounted."""
 
     def play(policy: Policy) -> list[LearnedRun]:
         there = frozenset(mount.target for mount in policy.filesystem.mounts)
@@ -152,7 +152,7 @@ def test_cut_output_is_no_pass() -> None:
 
 
 def test_a_mount_that_another_one_covers_is_not_added(tmp_path: Path) -> None:
-    """As for `autopep8 -i`: its file is shown, then the folder with changes kept apart, which shows the file, too."""
+    """As with `autopep8 -i`: its file is mounted, then the folder as an overlay, which shows the file, too."""
     file, folder = tmp_path / "code.py", str(tmp_path)
     file.write_text("")
     narrow, wide = Mount(str(file), str(file)), Mount(folder, folder, mode="overlay")
@@ -164,11 +164,11 @@ def test_a_mount_that_another_one_covers_is_not_added(tmp_path: Path) -> None:
     hidden = with_mount(with_mount(with_mount(STRICT, wide), Mount(f"{folder}/inner", {}, mode="overlay")), narrow)
     assert narrow not in hidden.filesystem.mounts
     inner = Mount(f"{folder}/inner/x", f"{folder}/inner/x")
-    assert inner in with_mount(hidden, inner).filesystem.mounts  # an empty folder stands in between
+    assert inner in with_mount(hidden, inner).filesystem.mounts  # an empty folder is mounted between them
 
 
 def test_a_policy_under_which_it_has_passed_is_not_given_up(files: list[Path]) -> None:
-    """What it asks for besides makes it fail when it is there."""
+    """It also asks for a file that makes it fail when the file is there."""
 
     def play(policy: Policy) -> list[LearnedRun]:
         there = {mount.target for mount in policy.filesystem.mounts}

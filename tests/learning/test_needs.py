@@ -1,4 +1,4 @@
-"""What is proposed for what was refused, from records and the tests' own host, without a box."""
+"""Proposals for refused calls, from records and the tests' own host, without a box."""
 
 import os
 from pathlib import Path
@@ -153,7 +153,7 @@ def test_what_was_answered_is_not_proposed_again(host: Host, tmp_path: Path) -> 
 
 
 def test_no_other_machine_is_asked_for_a_name(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where looking at /net/NAME mounts what the machine NAME offers, a program would tell things to any NAME."""
+    """With an automounter a look at /net/NAME connects to the machine NAME: a program could send data to any NAME."""
     asked: list[str] = []
     exists = os.path.exists
     monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))

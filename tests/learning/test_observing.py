@@ -1,4 +1,4 @@
-"""What calls want of which paths, from records alone."""
+"""The access that calls want to which paths, from records alone."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Policies that come of learning: merged, made wider, written as TOML, and what of them runs never used."""
+"""Learned policies: merged, made wider, written as TOML, and without what no run has used."""
 
 import os
 import tomllib
@@ -101,7 +101,7 @@ def test_a_name_of_which_nothing_stays_becomes_its_folder(tmp_path: Path) -> Non
     ids=["two dates and nothing else", "a long pattern", "many patterns"],
 )
 def test_names_without_a_pattern_that_a_mount_may_have_become_their_folder(names: list[str], tmp_path: Path) -> None:
-    """A program chooses which files it asks for: it must not end what is learned, nor hide a folder in a pattern."""
+    """A program chooses the names of its files: they must neither stop the learning, nor hide a folder in a pattern."""
     assert [each.mount.names for each in wider(files_in(tmp_path, *names))] == [None]
 
 

@@ -1,4 +1,4 @@
-"""Programs of different kinds: each passes again under what was learned for it, and additions to it get nothing."""
+"""Programs of different kinds: each passes with its learned policy, and code that is added to it later gets nothing."""
 
 import re
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 from tests.learning.hosts import PROGRAMS, SECRET, Place
 
-#: What is added to a program by somebody else: ways to read secrets, to change the host, to get out.
+#: Code that an attacker adds to a program: ways to read secrets, to change the host, to get out.
 PLANTED = """
 
 def planted(name, attempt):
@@ -48,7 +48,7 @@ planted("connect", _connect)
 planted("exec", lambda: _subprocess.run(["/bin/sh", "-c", "echo planted > " + _data + "/planted.txt"]))
 planted("fork", lambda: _os.fork())
 """
-#: Additions that may get something, as long as it is nothing of the host: the box has an /etc/passwd of its own, ...
+#: Attempts that may succeed without anything of the host: the box has an /etc/passwd of its own, for example.
 HARMLESS = {
     "passwd",
     "write_here",
@@ -62,7 +62,7 @@ HARMLESS = {
 
 @attrs.frozen
 class Kind:
-    """One program: the options for learning, what the policy needs to say, and whether it has the host's clock."""
+    """A program. options: of learning; learned: texts in its policy; has_clock: whether it gets the host's clock."""
 
     name: str
     options: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ def test_it_passes_again_and_what_is_planted_gets_nothing(kind: Kind, place: Pla
     gone = {name: each for name, each in place.snapshot().items() if name != "learned.toml" and "program" not in name}
     assert gone == {name: each for name, each in before.items() if "program" not in name}
     assert not re.search("diary|private", said["list_data"])
-    assert re.findall(r"(?:'|\\n)([a-z]+):x:", said["passwd"]) == ["root", "user", "nobody"]  # the box's own
+    assert re.findall(r"(?:'|\\n)([a-z]+):x:", said["passwd"]) == ["root", "user", "nobody"]  # the box's own users
     assert "API_TOKEN" not in said["all_of_environment"]
     if not kind.has_clock:
         assert abs(float(said["clock"]) - time.time()) > 86_400

@@ -1,4 +1,4 @@
-"""Questions in a real terminal: what each answer lets in, and what is never let in without one of its own."""
+"""Questions in a real terminal: what each answer allows, and what is never allowed without an answer of its own."""
 
 import re
 import signal
@@ -28,7 +28,7 @@ class Terminal:
         )  # fmt: skip
 
     def question(self) -> str:
-        """Waits for a question; returns what was said before it, and in it."""
+        """Waits for a question; returns the output up to it."""
         self.child.expect(QUESTION)
         return str(self.child.before)
 
@@ -36,7 +36,7 @@ class Terminal:
         self.child.sendline(word)
 
     def end(self) -> str:
-        """Waits for the end; returns what was said until then."""
+        """Waits for the end; returns the output up to it."""
         self.child.expect(pexpect.EOF)
         self.child.close()
         return str(self.child.before)
@@ -100,7 +100,7 @@ def test_a_secret_is_let_in_by_its_own_answer(place: Place, started: list[Termin
     term.answer("y")
     said = term.end()
     assert term.child.exitstatus == 0
-    assert SECRET not in said  # what the program prints is not shown
+    assert SECRET not in said  # the program's output is not shown
 
 
 @pytest.mark.parametrize("way", ["q", "end of input"])
@@ -162,7 +162,7 @@ def test_colours_honour_no_color(place: Place, started: list[Terminal]) -> None:
 
 
 def test_a_forged_question_reaches_no_terminal(place: Place, started: list[Terminal]) -> None:
-    """A program prints what looks like a question for something else, and moves the cursor."""
+    """A program prints a false question about something else, and moves the cursor."""
     forged = (
         "import sys\nprint('\\x1b[2J\\x1b[H[1] nothing at all\\n    let it in? [n] ')\n"
         "print('\\x1b]0;x\\x07', file=sys.stderr)\n"

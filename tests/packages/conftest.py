@@ -10,11 +10,11 @@ from proxybox.packages import cache
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of the test's own, which other users can reach."""
+    """A package cache for the test, which other users can read."""
     folder = tmp_path_factory.mktemp("cache")
     folder.chmod(0o755)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):  # indexes of tests are on this machine
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):  # the tests' indexes are on this machine
         monkeypatch.delenv(name, raising=False)
     yield folder
     cache.prune()

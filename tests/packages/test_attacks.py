@@ -1,6 +1,6 @@
-"""Requirements and packages that would run code on this side, or send secrets away, by every way that we know.
+"""Requirements and packages that would run code outside of boxes, or send secrets away, in every way that we know.
 
-An index on this machine has them. Each would leave a mark: a file outside of any box.
+They are in an index on this machine. Each would leave a mark: a file outside of any box.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SECRET = "s3cret-of-the-caller"
 
 @attrs.frozen
 class Place:
-    """What a test has: an index, its files, a folder for its own, and what leaves a mark in it."""
+    """A test's index, its files, a folder of its own, and the code `hurt`, which leaves a mark in that folder."""
 
     index: Index
     files: Path
@@ -47,7 +47,7 @@ class Place:
         return file
 
     def refused(self, file: Path) -> str:
-        """The reason for which nothing was installed."""
+        """Checks that the installation is refused, and returns the reason."""
         with pytest.raises(PackagesError) as caught:
             proxybox.run("pass", packages=[file])
         assert list(cache.cached()) == []
@@ -128,7 +128,7 @@ def test_a_script_that_would_run_something_or_tell_a_secret(place: Place, name: 
 
 
 def test_a_file_of_the_callers_is_not_read_as_requirements(place: Place) -> None:
-    """Its lines would be asked from the index, as names of packages."""
+    """Otherwise its lines would be requested from the index, as names of packages."""
     (place.folder / "project").mkdir()
     for name in (".token", "token.txt", "project/.token"):
         (place.folder / name).write_text(f"{SECRET}\n")
@@ -193,7 +193,7 @@ def test_a_wheel_that_needs_a_wheel_elsewhere(place: Place) -> None:
 
 
 def test_files_that_run_by_themselves(place: Place, guest_kind: str) -> None:
-    """Within boxes they may: a .pth file, and modules with the names of those that tools import."""
+    """A .pth file, and modules with names that tools import. In boxes they may run."""
     modules = dict.fromkeys(("hostile", "sitecustomize", "usercustomize", "compileall", "pip", "uv"), place.hurt)
     files = {
         "hostile.pth": f"import sys; sys.came = True; {place.hurt}\n",
@@ -205,7 +205,7 @@ def test_files_that_run_by_themselves(place: Place, guest_kind: str) -> None:
     }
     wheel(place.files, "hostile", files=files, **modules)
     result = proxybox.run("import sys; print(sys.came)", packages=[place.requirements("hostile")])
-    assert "hostile.pth" in result.stderr  # where it failed: the box has no such folder
+    assert "hostile.pth" in result.stderr  # it failed: the box has no folder for marks
     assert place.marks() == []
     (made,) = cache.cached()
     found = {str(path.relative_to(made.folder)) for path in Path(made.folder).rglob("*") if path.is_file()}
@@ -237,7 +237,7 @@ def test_a_link_and_a_file_behind_it(place: Place) -> None:
 
 
 def test_deeper_folders_than_python_recurses(place: Place, cache_folder: Path) -> None:
-    """uv unpacks a wheel that has an address, to find its hash: what it leaves must be counted and removed."""
+    """uv unpacks a wheel that has an address, to find its hash: its files must be counted and removed."""
     wheel(place.files, "good", files={"a/" * 1900 + "x": ""}, good="")
     address = f"http://{place.index.host}/files/good-1.0-py3-none-any.whl"
     assert "levels deep" in place.refused(place.requirements(f"good @ {address}"))
@@ -289,7 +289,7 @@ def test_a_package_without_a_hash_beside_one_that_has_one(place: Place) -> None:
 
 
 def test_no_file_of_the_caller_is_seen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configurations of pip and uv in the current folder, a wheel, programs and modules there."""
+    """Configuration of pip and uv in the current folder, and a wheel, programs and modules there."""
     wheel(place.files, "good", good="who = 'the index'")
     here = place.folder / "here"
     here.mkdir()
@@ -317,7 +317,7 @@ def test_no_file_of_the_caller_is_seen(place: Place, monkeypatch: pytest.MonkeyP
 
 
 def test_an_index_that_asks_gets_no_password_of_netrc(place: Place, tmp_path: Path) -> None:
-    """uv and pip send what .netrc has for a host, whoever has named the host."""
+    """uv and pip would send .netrc's password for a host, whoever has named the host."""
     wheel(place.files, "good", good="")
     (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login me password {SECRET}\n")
     (tmp_path / ".netrc").chmod(0o600)
@@ -332,7 +332,7 @@ def test_an_index_that_asks_gets_no_password_of_netrc(place: Place, tmp_path: Pa
 def test_the_callers_own_index_is_asked_with_its_password(
     place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its host alone gets it, and boxes do not see it."""
+    """Only its own host gets the password, and boxes do not see it."""
     wheel(place.files, "good", good="")
     (tmp_path / "others").mkdir()
     with Index(tmp_path / "others", password=f"me:{SECRET}") as own:
@@ -372,7 +372,7 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.timeout(20)
 def test_long_lines_are_read_in_no_time(place: Place, name: str) -> None:
-    """What is quadratic takes from 10 seconds to minutes."""
+    """Quadratic time would be 10 seconds to minutes."""
     assert place.refused(place.requirements(LONG[name]))
 
 

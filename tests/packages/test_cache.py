@@ -1,4 +1,4 @@
-"""What others may have put into the cache, and what installations leave there that were killed."""
+"""Files that others may have put into the cache, and files that killed installations leave there."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folde
 
 
 def whole(folder: str) -> str:
-    """Makes a folder of packages in the cache."""
+    """Makes a complete folder of packages in the cache, and returns its path."""
     with cache.work_for(folder) as work:
         os.mkdir(f"{work}/made", 0o755)
         cache.finish(f"{work}/made", folder, {"guest": "pypy3.11", "requirements": []})
@@ -43,7 +43,7 @@ def test_a_cache_that_anybody_may_write_to(cache_folder: Path, name: str) -> Non
 
 
 def test_a_cache_beside_those_of_others(cache_folder: Path) -> None:
-    """As in /tmp: what is in there belongs to whoever made it."""
+    """As in /tmp: each user's files are their own."""
     cache_folder.chmod(0o1777)
     assert cache.is_there(whole(cache.place("pypy3.11-0")))
 
@@ -52,7 +52,7 @@ def test_a_cache_beside_those_of_others(cache_folder: Path) -> None:
 @pytest.mark.parametrize("name", ["proxybox", "proxybox/packages", "proxybox/packages/pypy3.11-0"])
 @pytest.mark.parametrize("by_link", [False, True])
 def test_a_cache_that_another_user_made(cache_folder: Path, name: str, by_link: bool, tmp_path: Path) -> None:
-    """Its packages would run in the boxes of whoever asks for the same requirements."""
+    """Its packages would run in the boxes of everybody with the same requirements."""
     cache_folder.chmod(0o1777)
     whole(cache.place("pypy3.11-0"))
     place = cache_folder / name
@@ -66,8 +66,8 @@ def test_a_cache_that_another_user_made(cache_folder: Path, name: str, by_link: 
 
 @needs_root
 def test_a_cache_that_root_made_serves_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in an image: they read what is there, and are told where they could install more."""
-    folder = tempfile.mkdtemp()  # the folders of tests are root's alone
+    """As in an image: other users read the packages, but cannot install more there."""
+    folder = tempfile.mkdtemp()  # only root can enter the folders of tests
     os.chmod(folder, 0o755)
     monkeypatch.setenv("XDG_CACHE_HOME", folder)
     whole(cache.place("pypy3.11-0"))
@@ -157,7 +157,7 @@ def test_another_process_may_be_faster(cache_folder: Path) -> None:
 def test_what_an_installation_may_have_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, size: int, deepest: int, words: str
 ) -> None:
-    """Each file, folder and link counts, and nothing behind a link."""
+    """Each file, folder and link counts; links are not followed."""
     (tmp_path / "work/a/b").mkdir(parents=True)
     (tmp_path / "outside/c/d/e").mkdir(parents=True)
     for name in ("one", "a/two"):
@@ -181,7 +181,7 @@ DEEP = 3000
 
 
 def deep(folder: Path) -> None:
-    """Makes more levels of folders than Python recurses, or a path has bytes."""
+    """Makes more levels of folders than Python can recurse into, or than a path has bytes."""
     fd = os.open(folder, os.O_RDONLY)
     for _ in range(DEEP):
         os.mkdir("d", dir_fd=fd)
@@ -209,7 +209,7 @@ def test_deep_folders_are_removed(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_installation_leaves_hinders_no_other(cache_folder: Path) -> None:
-    """Whatever a wheel has had unpacked there."""
+    """For any files that a wheel has put there."""
     program = (
         "import os, signal; from pathlib import Path; from proxybox.packages import cache\n"
         "from tests.packages.test_cache import deep\n"

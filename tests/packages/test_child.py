@@ -1,4 +1,4 @@
-"""The process that reads what strangers wrote: what ends it, and hosts that lack what confines it."""
+"""The process that reads strangers' files: what ends it, and hosts without Landlock or seccomp."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from proxybox.errors import PackagesError
 from proxybox.packages import child, helper
 
-#: Refuses seccomp(2) and Landlock from here on, as a filter around a container may.
+#: A program that refuses seccomp(2) and Landlock from then on, as a container's filter may.
 WITHOUT = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None)
@@ -49,7 +49,7 @@ def work(tmp_path: Path) -> str:
 
 
 def sh(work: str, program: str) -> None:
-    """Has a shell in the place of uv."""
+    """Runs a shell in place of uv."""
     task = {"program": "/bin/sh", "arguments": ["-c", program]}
     helper.work_on(task, work, environment={"HOST": "host"}, writes=[f"{work}/out"])
 
@@ -96,7 +96,7 @@ def test_what_does_not_end_is_ended(work: str, monkeypatch: pytest.MonkeyPatch) 
     "seen", ["echo []", "echo no", "echo 1", "printf '%70000d' 1", "while :; do printf xxxxxxxx; done"]
 )
 def test_one_that_tells_something_else_is_ended(work: str, seen: str) -> None:
-    """A wheel may have subverted it."""
+    """A wheel may have taken the process over."""
     with pytest.raises(PackagesError, match="something else than how far it is"):
         sh(work, seen)
 
@@ -116,13 +116,13 @@ def test_folders_that_hide_what_is_in_them_are_refused(work: str) -> None:
 
 
 def test_its_bounds(work: str) -> None:
-    """An index that answers without end would take all memory of the host."""
+    """Otherwise an endless answer of an index would fill all memory of the host."""
     sh(work, "ulimit -v >out; ulimit -c >>out".replace("out", f"{work}/out/bounds"))
     assert Path(work, "out/bounds").read_text().split() == [str(3 << 20), "0"]
 
 
 def test_it_reads_no_private_key_and_no_folder_of_scripts(work: str, tmp_path: Path) -> None:
-    """The folders of certificates have keys beside them, and sys.path may begin with somebody's home."""
+    """Folders of certificates may contain keys, and sys.path may begin with a folder in somebody's home."""
     (tmp_path / "module.py").touch()
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"

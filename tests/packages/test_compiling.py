@@ -1,4 +1,4 @@
-"""Packages that are not compiled: a box cannot write what it compiles, so this is told, and done once."""
+"""Packages that are not compiled: a box cannot write the result, so a warning says so, once for each folder."""
 
 import os
 import subprocess
@@ -69,7 +69,7 @@ def test_each_interpreter_has_its_own(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", ["newer", "cut", "removed", "hashed", "a fifo"])
 def test_stale_files(folder: Path, change: str) -> None:
-    """As the interpreter compares them (PEP 3147, PEP 552)."""
+    """By the interpreter's own comparison (PEP 3147, PEP 552)."""
     subprocess.run([sys.executable, "-m", "compileall", "-q", folder / "one"], check=True)
     tag = sys.implementation.cache_tag
     assert "one" not in compiling.not_compiled(str(folder), tag)

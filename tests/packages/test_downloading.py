@@ -1,4 +1,4 @@
-"""What is fetched, how often it is tried, what its hashes must be, and to whom a password is told."""
+"""Downloads: how often they are tried, which hashes they must have, and which host gets a password."""
 
 import base64
 import contextlib
@@ -28,7 +28,7 @@ WRONG = "sha256:" + "0" * 64
 
 @attrs.define
 class Network:
-    """Answers with what it is given, one for each try; an error is raised."""
+    """Returns one of `answers` for each try; an error is raised."""
 
     answers: list[object]
     tried: int = 0
@@ -81,7 +81,7 @@ def test_how_often_it_is_tried(
     ([OTHER, RIGHT], True), ([WRONG, RIGHT], False),
 ])  # fmt: skip
 def test_hashes(tmp_path: Path, hashes: list[str], fits: bool) -> None:
-    """The first one, and one of the others where there are others."""
+    """The first hash, and one of the others if there are others."""
     if fits:
         assert fetched(Network([DATA]), wanted(hashes=hashes), str(tmp_path)).read_bytes() == DATA
     else:

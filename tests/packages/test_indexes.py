@@ -1,4 +1,4 @@
-"""The caller's own indexes, as they stand in pip's and uv's variables and files."""
+"""The caller's own indexes, in pip's and uv's variables and files."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def nothing() -> Indexes:
-    """What this machine has for all its users, which the tests see, too."""
+    """The machine's configuration for all users, which the tests see, too."""
     return configured()
 
 

@@ -1,4 +1,4 @@
-"""Packages from requirements: installed once, outside of boxes, and seen by all of them."""
+"""Packages from requirements: installed once, outside of boxes, and visible in all of them."""
 
 import hashlib
 import json
@@ -96,7 +96,7 @@ def test_without_what_the_extra_brings(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_wheel_that_fits_best_is_taken(tmp_path: Path, guest_kind: str) -> None:
-    """Of several that the guest takes; and the one whose hash is listed before all."""
+    """Of several that fit the guest; listed hashes limit the choice."""
     guest = find_guest(guest_kind)
     tag = f"py3{guest.version[1]}-none-any"
     best = wheel(tmp_path / "wheels", "greeting", tag=tag, greeting="text = 'best'")
@@ -167,7 +167,10 @@ def test_several_processes_install_the_same_at_once(tmp_path: Path, cache_folder
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_an_installation_that_is_cut_off_leaves_nothing(tmp_path: Path, cache_folder: Path, number: int) -> None:
-    """Its helpers end with it. What a killed one leaves, the next one removes, and leaves alone what others do."""
+    """Its helpers end with it.
+
+    The files of a killed one are removed by the next one, which leaves other installations alone.
+    """
     parent = cache_folder / "proxybox/packages"
     wheel(tmp_path / "files", "greeting", greeting="text = 'hello'")
     with Index(tmp_path / "files", stalls="/files/greeting-1.0-py3-none-any.whl") as index:
@@ -178,7 +181,7 @@ def test_an_installation_that_is_cut_off_leaves_nothing(tmp_path: Path, cache_fo
             index.wait_until_it_stalls()
             (work,) = parent.glob(".new-*")
             cache.prune()
-            assert work.is_dir()  # a lock says that somebody works there
+            assert work.is_dir()  # a lock says that it is in use
             process.send_signal(number)
             process.communicate(timeout=60)
         index.go_on()
@@ -191,7 +194,7 @@ def test_an_installation_that_is_cut_off_leaves_nothing(tmp_path: Path, cache_fo
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_another_user_installs(tmp_path: Path, open_the_way: Callable[[Path], None]) -> None:
-    """By an interpreter that this user can start: the one of the tests may be in root's home."""
+    """With an interpreter that this user can start: the tests' own may be in root's home."""
     wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
     file = requirements(tmp_path, "greeting")
     open_the_way(file)
@@ -242,7 +245,7 @@ def test_the_cache_does_not_tell_boxes_of_passwords(tmp_path: Path) -> None:
 
 
 def test_a_wheel_is_fetched_once(tmp_path: Path, cache_folder: Path) -> None:
-    """Unless what the cache has of it is something else."""
+    """Unless the cache's copy was changed."""
     path = wheel(tmp_path / "files", "greeting", greeting="text = 'hello'")
     (kept,) = [cache_folder / "proxybox/wheels" / hashlib.sha256(path.read_bytes()).hexdigest()]
     with Index(tmp_path / "files") as index:
@@ -269,7 +272,7 @@ def test_a_wheel_is_fetched_once(tmp_path: Path, cache_folder: Path) -> None:
 
 
 def environment(folder: Path, name: str, **settings: Any) -> Path:
-    """What looks like a virtual environment for an interpreter of that name."""
+    """Makes the files of a virtual environment for an interpreter of that name."""
     place = folder / "lib" / name / "site-packages"
     place.mkdir(parents=True)
     (place / "installed.py").write_text("")
@@ -290,7 +293,7 @@ def test_an_environment_as_packages(tmp_path: Path) -> None:
 
 
 def test_what_is_installed_beside_the_interpreter(tmp_path: Path) -> None:
-    """It is seen where the environment says so."""
+    """It is visible only if the environment says so."""
     for key, value in {"include-system-site-packages": "true", "Include-System-Site-Packages": "false"}.items():
         home = environment(tmp_path / value, find_guest().name, **{key: value})
         found = find_guest().with_packages((str(home),)).packages

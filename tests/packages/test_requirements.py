@@ -1,6 +1,6 @@
-"""What requirements files and inline metadata ask for, and what of it is refused before anything is installed.
+"""Entries of requirements files and inline metadata, and which of them are refused before anything is installed.
 
-test_attacks.py has what somebody would write who wants to hurt.
+Hostile entries are in test_attacks.py.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What of an archive of a build is unpacked, with which rights, and where each bound is.
+"""Archives of builds: which members are unpacked, with which modes, and each limit.
 
 tests/guests/test_translated_install.py installs builds, and has hostile archives.
 """
@@ -22,7 +22,7 @@ FILES = {"pypy/bin/pypy3-c": b"program", "pypy/bin/libpypy3-c.so": b"library", "
 
 
 def archive(path: Path, files: dict[str, bytes], name: str = "a.tar", *, mode: str = "w", long: int = 0) -> Path:
-    """long: a number of headers that say more of the first member."""
+    """Makes an archive. long: the number of additional headers of the first member."""
     with tarfile.open(path / name, mode, format=tarfile.GNU_FORMAT) as made:
         for file, data in files.items():
             for _ in range(long):
@@ -45,7 +45,7 @@ def target(tmp_path: Path) -> Iterator[Path]:
 
 
 def fetched(path: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    """Fetches as the process does that is started for it; what it has said."""
+    """Fetches an archive as the helper process does; returns its messages."""
     (target.parent / "downloads").mkdir()
     wanted = {"file": "b.tar", "url": f"file://{path}", "hashes": []}
     wanted["hashes"] = ["sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()]
@@ -73,7 +73,7 @@ def test_a_failure_is_one_line(tmp_path: Path, target: Path, capsys: pytest.Capt
 
 
 SIZE = sum(len(data) for data in FILES.values())
-READ = 10_240  # tarfile fills an archive up to that, and reads so much at once
+READ = 10_240  # tarfile pads an archive to this size, and reads as much at once
 BOUNDS = [
     ({"room": SIZE}, ""), ({"room": SIZE - 1}, "more than 512 MiB or 20,000 files and folders"), ({"files": 5}, ""),
     ({"files": 4}, "more than 512 MiB or 20,000 files"), ({"members": 3}, ""), ({"members": 2}, "100,000 members"),

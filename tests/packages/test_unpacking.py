@@ -1,4 +1,4 @@
-"""What of an archive is unpacked: bounds, and archives that are broken or odd. test_attacks.py has what would climb."""
+"""Unpacking of archives: limits, and archives that are broken or odd. Path attacks are in test_attacks.py."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> UnpackedFolder:
 
 
 def rewritten(path: Path, *, compression: int = zipfile.ZIP_DEFLATED, leave_out: str = "none", again: str = "") -> Path:
-    """The same archive with a change."""
+    """Changes an archive, and returns its path."""
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist() if not name.endswith(leave_out)}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -87,7 +87,7 @@ def test_an_archive_that_is_none(folder: UnpackedFolder, tmp_path: Path, name: s
 
 @pytest.mark.parametrize("bound", ["_MOST", "_MOST_FILES"])
 def test_more_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
-    """All wheels count together, before anything of the next one is written."""
+    """All wheels count together, before any file of the next one is written."""
     (tmp_path / "target").mkdir()
     size, files = (100_000, 100) if bound == "_MOST" else (1 << 30, 10)
     folder = UnpackedFolder(str(tmp_path / "target"), room=size, files=files)
@@ -116,7 +116,7 @@ def test_as_much_as_fits(tmp_path: Path, files: int, size: int, words: str) -> N
 
 
 def test_notes(folder: UnpackedFolder, tmp_path: Path) -> None:
-    """On what differs from a RECORD, or from what another package has brought; of many, their number."""
+    """A note for each difference from a RECORD or from another package; of many, only their number."""
     first = wheel(tmp_path, "first", files={"same.py": "1", "equal.py": "2", "__pycache__": "a file"})
     assert folder.unpack(first) == []
     record = f"wrong.py,{digest('other')},5\nlong.py,sha512={'A' * 86},1\ngone.py,,\n"
@@ -137,7 +137,7 @@ def test_notes(folder: UnpackedFolder, tmp_path: Path) -> None:
     third = wheel(tmp_path, "third", unlisted={"a.py": ""}, listed="gone.py,,\n")
     with zipfile.ZipFile(third, "a") as archive:
         archive.writestr("third/", "")
-        with pytest.warns(UserWarning, match="Duplicate name"):  # which a folder may have
+        with pytest.warns(UserWarning, match="Duplicate name"):  # a folder may be listed twice
             archive.writestr("third/", "")
     assert folder.unpack(third) == ["a.py: its RECORD has no hash of it", "gone.py: is in its RECORD alone"]
 
@@ -161,7 +161,7 @@ def test_names(name: str, words: str) -> None:
 
 
 def test_what_a_header_does_not_say_is_not_read(folder: UnpackedFolder, tmp_path: Path) -> None:
-    """A file whose header says less than there is ends with an error, not with a full disk."""
+    """If a header gives a smaller size than the data has, the result is an error, not a full disk."""
     path = wheel(tmp_path, "good", files={"large.txt": "x" * 100_000})
     data = bytearray(path.read_bytes())
     for at in (data.index((100_000).to_bytes(4, "little")), data.rindex((100_000).to_bytes(4, "little"))):

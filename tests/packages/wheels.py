@@ -1,4 +1,4 @@
-"""Wheels and other archives of tests, and an index of them on this machine."""
+"""Wheels and other archives for tests, and an index of them on this machine."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ REGULAR, LINK = 0o100644, 0o120777
 
 
 def digest(text: str | bytes) -> str:
-    """As a RECORD has it."""
+    """Returns the hash of a file as a RECORD has it."""
     data = text.encode() if isinstance(text, str) else text
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
@@ -30,9 +30,9 @@ def wheel(
     version: str = "1.0", requires: tuple[str, ...] = (), unlisted: Mapping[str, str] | None = None,
     modes: Mapping[str, int] | None = None, listed: str = "", **modules: str,
 ) -> Path:  # fmt: skip
-    """Makes a wheel of modules and other files. unlisted: further ones, which its RECORD does not have.
+    """Makes a wheel of modules and other files.
 
-    listed: further lines of its RECORD.
+    unlisted: additional files, which its RECORD does not have. listed: additional lines of its RECORD.
     """
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{version}-{tag}.whl"
@@ -74,10 +74,10 @@ def source_archive(folder: Path, name: str, hurt: str, *, backend: bool = False)
 
 @attrs.define
 class Index:
-    """An index (PEP 503, and PEP 691 where it is asked for) of a folder, on this machine.
+    """An index (PEP 503, and PEP 691 on request) of a folder, on this machine.
 
-    asked: the path and the headers of each request. password: NAME:PASSWORD, without which nothing is told. stalls: the
-    path of a file that is told to the half, until `go_on`.
+    asked: the path and the headers of each request. password: NAME:PASSWORD, without which each answer is 401. stalls:
+    the path of a file of which only half is sent, until `go_on`.
     """
 
     folder: Path
@@ -112,7 +112,7 @@ class Index:
                     index._stalled.set()
                     index._going_on.wait()
                     body = body[half:]
-                with contextlib.suppress(OSError):  # whoever asked has gone
+                with contextlib.suppress(OSError):  # the client has gone
                     self.wfile.write(body)
 
             do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
@@ -146,7 +146,7 @@ class Index:
         return f"http://{self.password + '@' if self.password else ''}{self.host}/simple/"
 
     def said(self) -> str:
-        """All that was sent here."""
+        """Returns all requests as text, with decoded passwords."""
         return repr(self.asked) + repr(
             [base64.b64decode(each) for each in re.findall(r"Basic (\S+?)'", repr(self.asked))]
         )

@@ -1,4 +1,4 @@
-"""What the source distribution and the wheel hold, and what an installed wheel can do."""
+"""The contents of the source distribution and of the wheel, and what an installed wheel can do."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source distribution of this tree, and a wheel made from that."""
+    """A folder with a source distribution of this tree, and a wheel that was made from it."""
     if not (ROOT / "proxybox" / "controller").is_symlink():
         pytest.skip("not a checkout")
     folder = tmp_path_factory.mktemp("dist")
@@ -35,7 +35,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the wheel in it, and nothing else."""
+    """The Python of a new environment that contains only the wheel."""
     (wheel,) = archives.glob("*.whl")
     place = tmp_path_factory.mktemp("installed") / "environment"
     venv.create(place, with_pip=False, symlinks=True)
@@ -47,7 +47,7 @@ def installed(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources() -> set[str]:
-    """Every Python file of the package, by its installed name."""
+    """Returns every Python file of the package, by its installed name."""
     found = {
         f"proxybox/{path.relative_to(ROOT)}"
         for folder in ("controller", "policies")
@@ -93,7 +93,7 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
 
 @pytest.mark.timeout(300)
 def test_an_installed_wheel_keeps_to_itself(installed: Path, tmp_path: Path) -> None:
-    """Only `proxybox` can be imported, and a user's own controller.py stays the user's."""
+    """Only `proxybox` can be imported; a user's own controller.py is still the user's."""
     (tmp_path / "controller.py").write_text("mine = True\n")
     code = (
         "import importlib.util, controller, proxybox.policies.sizes, proxybox.controller.effects\n"

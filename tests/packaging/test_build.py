@@ -1,4 +1,4 @@
-"""proxybox/guest/build.py: what it compiles, and what it says when it can't."""
+"""proxybox/guest/build.py: what it compiles, and its messages when it cannot."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_cc_may_hold_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_programs_of_the_current_folder(sources: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The compiler, and what it starts itself."""
+    """The compiler, and the programs that the compiler starts."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", f":.:{os.environ['PATH']}:")
     (tmp_path / "folder").mkdir()

@@ -1,4 +1,4 @@
-"""`make check` and what pre-commit runs are the same; the targets that are told of exist, and what they name does."""
+"""`make check` and pre-commit run the same commands; targets in the help, and files that targets name, exist."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ def recipe(target: str) -> list[str]:
 
 
 def test_pre_commit_runs_what_make_check_runs() -> None:
-    """Ruff is given the files that are committed, and told to leave out those that it leaves out itself."""
+    """pre-commit passes the committed files to ruff, with an option to exclude the files that ruff itself excludes."""
     checks = [line.removesuffix(" .") for line in recipe("check")]
     assert [" ".join(shlex.split(hook["entry"])).replace(" --force-exclude", "") for hook in HOOKS] == checks
     assert {hook["language"] for hook in HOOKS} == {"system"}, "nothing is fetched"
@@ -31,7 +31,7 @@ def test_pre_commit_runs_what_make_check_runs() -> None:
 
 @pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a checkout")
 def test_ruff_sees_the_same_files_in_both() -> None:
-    """A script without .py is Python to pre-commit, by its first line."""
+    """For pre-commit a script without .py is Python because of its first line."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     scripts = {
         name

@@ -1,4 +1,4 @@
-"""Reports of the benchmarks, one against another."""
+"""Reports of benchmarks, compared with each other."""
 
 import json
 import subprocess

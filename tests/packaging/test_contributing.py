@@ -1,7 +1,7 @@
-"""The worked examples of CONTRIBUTING.md: each is made in a copy of the sources, and what it says is run there.
+"""The worked examples of CONTRIBUTING.md: each is made in a copy of the sources, and its commands are run there.
 
-A block is of the file that the paragraph above it names last. Python goes to the end of that file, or makes it; a diff
-says its files itself.
+A block belongs to the file that the paragraph above it names last. Python is added to the end of that file; a diff
+names its files itself.
 """
 
 import os
@@ -19,15 +19,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Five changes")[2].partition("\n## ")[0]
 EXAMPLES = dict(part.split("\n", 1) for part in re.split(r"^### ", CHAPTER, flags=re.MULTILINE)[1:])
-#: Code in a fence; commands, which are moved in; a line of words.
+#: Code in a fence; indented commands; a line of text.
 PART = re.compile(r"^```(\w+)\n((?s:.*?))^```$|((?:^    .+\n)+)|^(.+)$", re.MULTILINE)
-#: What the examples need of this tree.
+#: Files of this tree that the examples need.
 COPIED = ("controller", "policies", "proxybox", "pyproject.toml", "docs", "tools", "share", "tests")
 
 
 @attrs.frozen
 class Block:
-    """kind: "python", "diff" or "commands". file: that which is meant by Python."""
+    """kind: "python", "diff" or "commands". file: where Python is added."""
 
     kind: str
     text: str
@@ -47,7 +47,7 @@ def blocks(example: str) -> Iterator[Block]:
 
 
 def change(copy: Path, diff: str) -> None:
-    """Applies a diff without line numbers: what a hunk takes away, or stands beside, is there once."""
+    """Applies a diff without line numbers: the old text of each hunk must be in the file exactly once."""
     for file, hunks in re.findall(r"^--- (.+)\n((?:(?!--- ).*\n)+)", diff, re.MULTILINE):
         path = copy / file
         for hunk in re.split(r"^@@\n", hunks, flags=re.MULTILINE)[1:]:
@@ -67,7 +67,7 @@ def write(copy: Path, block: Block) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path, open_the_way: Callable[[Path], None]) -> Path:
-    """The sources, compiled programs and all, where the user that guests run as can read them."""
+    """A copy of the sources, with compiled programs, that the user of root's guests can read."""
     folder = tmp_path / "copy"
     for name in COPIED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

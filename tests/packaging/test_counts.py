@@ -1,4 +1,4 @@
-"""Counts that depend on the code alone are those of benchmarks/counts.toml."""
+"""Counts that depend only on the code are equal to those in benchmarks/counts.toml."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ TABLE: dict[str, Any] = tomllib.loads(
 
 
 def hold(count: int, written: int, version: str) -> None:
-    """The count is the one that is written down; with another PyPy than that of the table it is not much more."""
+    """Checks that a count is the written one. With another PyPy than the table's it may be half as large again."""
     if version == TABLE["pypy"]:
         assert count == written, "write the new number into benchmarks/counts.toml, and say why in the commit"
     else:
@@ -49,7 +49,7 @@ def test_calls_of_warm_boxes(version: str) -> None:
 
 
 def test_page_faults_of_a_start(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory for new objects would be 8,000 of them, if it were not on huge pages."""
+    """Without huge pages the memory for new objects would cause 8,000 of them."""
     seen: list[int] = []
     monkeypatch.setattr(GuestProcess, "measure", lambda process: seen.extend(hostproc.stat(process.pid, 10)))
     proxybox.run("print('hello')", check=True)
@@ -57,12 +57,12 @@ def test_page_faults_of_a_start(version: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def more_of(version: str) -> int:
-    """How many times as many there may be: the numbers are those of this PyPy where the kernel gives huge pages."""
+    """Returns the factor of the limit: it is 1 for the table's PyPy on a kernel that gives huge pages, otherwise 5."""
     return 1 if version == TABLE["pypy"] and hostproc.gives_huge_pages() else 5
 
 
 def test_page_faults_of_a_ready_box(version: str) -> None:
-    """Each is a page that the copy and its zygote no longer share: by far the most of what a box costs in memory."""
+    """Each is a page that the copy no longer shares with its zygote: most of a box's memory."""
     seen: list[int] = []
     with proxybox.Pool(size=1) as pool:
         while not pool.ready:

@@ -1,4 +1,4 @@
-"""What stands in deploy/ and .dockerignore: that it is whole, and that one file says what the other does."""
+"""deploy/ and .dockerignore: they are complete, and agree with each other."""
 
 import base64
 import fnmatch
@@ -19,7 +19,7 @@ from tests.hostile.systemd_unit import UNIT, lines
 CHECKOUT = Path(__file__).parent.parent.parent
 DEPLOY = CHECKOUT / "deploy"
 SERVICE = lines(UNIT)
-#: What `systemd-analyze security` may sum up, of 100, so that no line that keeps something away gets lost.
+#: The highest exposure that `systemd-analyze security` may compute, of 100, so that no protecting line gets lost.
 MOST_EXPOSED = 25
 
 
@@ -34,7 +34,7 @@ def tool(name: str) -> str:
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """With a program that is there in the place of the one that is installed."""
+    """With an existing program in place of the installed one."""
     program = SERVICE["ExecStart"].split()[0]
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace(program, sys.executable))
@@ -58,7 +58,7 @@ def test_the_unit_keeps_away_what_it_can() -> None:
 
 
 def test_a_call_that_is_not_on_the_list_fails_and_ends_nothing() -> None:
-    """What the filters do to boxes: tests/hostile/test_plain_hosts.py."""
+    """How the filters affect boxes: tests/hostile/test_plain_hosts.py."""
     assert SERVICE["SystemCallErrorNumber"] == "EPERM"
     assert SERVICE["SystemCallFilter"].split() == ["@system-service", "@mount"]
 
@@ -88,7 +88,7 @@ def test_the_units_paths_are_those_of_its_installation() -> None:
 
 
 def context() -> set[str]:
-    """The files of a commit that a build is given: of the patterns in .dockerignore that fit, the last one counts."""
+    """Returns the committed files in a build's context: the last pattern in .dockerignore that matches decides."""
     patterns = [line for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -134,13 +134,13 @@ def test_a_build_is_given_the_package_and_nothing_else() -> None:
 
 
 def instructions(name: str) -> list[str]:
-    """The instructions of a Dockerfile, each in one line, without comments."""
+    """Returns the instructions of a Dockerfile, each in one line, without comments."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / name).read_text(), flags=re.MULTILINE)
     return [re.sub(r"\s*\\\n\s*", " ", each) for each in re.findall(r"^[A-Z]+ (?:.*\\\n)*.*$", text, re.MULTILINE)]
 
 
 def wheel(folder: Path) -> Path:
-    """A wheel with one module."""
+    """Makes a wheel with one module."""
     content = {
         "baked.py": "WORD = 'baked in'\n",
         "baked-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: baked\nVersion: 1.0\n",
@@ -161,7 +161,7 @@ def wheel(folder: Path) -> Path:
 
 
 def test_packages_are_baked_in_as_the_dockerfile_does_it(tmp_path: Path) -> None:
-    """Its RUN, in a folder of the test's own. What it makes is used without a network, a cache or the requirements."""
+    """Runs its RUN in a folder of the test. The result is used without network, cache and requirements."""
     tmp_path.chmod(0o755)
     (tmp_path / "wheels").mkdir()
     wheel(tmp_path / "wheels")

@@ -1,4 +1,4 @@
-"""The documents: links that lead somewhere, names and options that exist, examples that run."""
+"""The documents: links have targets, names and options exist, examples run."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
-#: Sources whose words name other files. In a checkout proxybox/ has links to the others.
+#: Sources whose text names other files. In a checkout proxybox/ has links to the other rooms.
 SOURCES = [
     path
     for top in ("controller", "policies", "proxybox")
@@ -36,18 +36,18 @@ OUR_FILE = re.compile(rf"(?<![\w./-])(?:{PLACES})/[\w/]+\.(?:py|c|h|md)\b")
 
 
 def test_files_that_are_named_exist() -> None:
-    """By their whole path. Names of programs in boxes are not looked for."""
+    """Files are named by their whole path. Names of programs in boxes are not checked."""
     everywhere = [*DOCUMENTS, *SOURCES]
     named = {(str(path.relative_to(ROOT)), name) for path in everywhere for name in OUR_FILE.findall(path.read_text())}
     assert len(named) > 30
-    made_up = {"tests/test_it.py", "tests/test_more.py"}  # of exercises
-    made_up |= {"tests/oscalls/test_cachestat.py", "tests/policies/test_release.py"}  # of CONTRIBUTING's examples
+    made_up = {"tests/test_it.py", "tests/test_more.py"}  # in exercises
+    made_up |= {"tests/oscalls/test_cachestat.py", "tests/policies/test_release.py"}  # in CONTRIBUTING's examples
     made_up |= {"proxybox/teach/writers/tap.py", "tests/cli/test_seed.py", "tests/serve/test_out_of_memory.py"}
     assert sorted((path, name) for path, name in named if not (ROOT / name).exists() and name not in made_up) == []
 
 
 def test_every_public_name_is_described() -> None:
-    """In the sources by a docstring, and in the reference by its place there: `make docs` puts the one to the other."""
+    """A docstring in the sources, and a place in the reference: `make docs` puts one into the other."""
     assert list(publicnames.faults()) == []
 
 
@@ -72,7 +72,7 @@ def test_what_docstrings_say_of_names_becomes_a_list() -> None:
     assert listed("It tells the name: as text.", {"name"}) == "It tells the name: as text."
 
 
-#: What a page is for (https://diataxis.fr). `nav` of mkdocs.yml has the kind of each page, and docs/README.md follows.
+#: The purposes of pages (https://diataxis.fr). `nav` of mkdocs.yml has the kind of each page, as docs/README.md has.
 KINDS = ["Tutorials", "How-to guides", "Reference", "Explanation"]
 INDEX = "docs/README.md"
 ROOMS = ["controller/README.md", "controller/vfs/README.md", "deploy/README.md", "proxybox/README.md",
@@ -80,7 +80,7 @@ ROOMS = ["controller/README.md", "controller/vfs/README.md", "deploy/README.md",
 
 
 def kinds() -> dict[str, list[str]]:
-    """The pages of each kind in `nav` of mkdocs.yml, in order."""
+    """Returns the pages of each kind in `nav` of mkdocs.yml, in order."""
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2].partition("\n\n")[0]
     groups = re.split(r"^  - (.+):$", nav, flags=re.MULTILINE)[1:]
     parts = zip(groups[::2], groups[1::2], strict=True)

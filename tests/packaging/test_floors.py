@@ -1,4 +1,4 @@
-"""Who may import whom: each folder's rooms stand on floors, and imports go down. See tools/imports.py."""
+"""Which rooms may import which: the rooms of each folder are on floors, and imports go down. See tools/imports.py."""
 
 import functools
 import re
@@ -8,19 +8,19 @@ import pytest
 from tools import imports
 
 README = imports.ROOT / "proxybox" / "README.md"
-#: A row of its table: the floor, the room, and what it is for.
+#: A row of the table: the floor, the room, and its purpose.
 _ROW = re.compile(r"^\| (\d+) \| `([\w.]+/?)` \| (.+) \|$", re.MULTILINE)
 
 
 def _floors_of_readme() -> str:
-    """The floors of the package itself, which its README tells, in the form of those below."""
+    """Returns the floors of the package itself from its README, in the form of those below."""
     floors: dict[int, list[str]] = {}
     for number, room, _ in _ROW.findall(README.read_text()):
         floors.setdefault(int(number), []).append(room.removesuffix(".py").removesuffix("/"))
     return "\n".join(" ".join(floors[number]) for number in sorted(floors, reverse=True))
 
 
-#: From the top floor down; rooms of one line do not import each other.
+#: From the top floor down; rooms on one line do not import each other.
 FLOORS = {
     "proxybox": _floors_of_readme(),
     "proxybox.controller": """
@@ -57,7 +57,7 @@ FOLDERS = sorted(name for name, file in imports.modules().items() if file.name =
 
 @functools.cache
 def graph() -> imports.Graph:
-    """Of all modules; reading them takes seconds, which the workers that do not come here need not spend."""
+    """Returns the imports of all modules. Reading them takes seconds, so only test processes that need them do that."""
     return imports.arrows()
 
 

@@ -1,4 +1,4 @@
-"""Names that others rely on, wherever the code behind them is moved. One may be added; none is taken away."""
+"""Names that users rely on, even when the code behind them moves. New ones may be added; none is removed."""
 
 import importlib
 import json
@@ -22,9 +22,9 @@ CONTROLLER = """
     Answer Audit Blocked BoxSpec Decision Denial Denied Deny Dispatcher EndBox Guest GuestMisbehaved Interceptor OSCall
     Reply Run SandboxClosedError SandboxStartError TABLE World find_guest oscall
 """
-#: Names of the controller that have other ones now, and still work.
+#: Names of the controller that were renamed, and still work.
 RENAMED = {"BoxSpec", "Run"}
-#: Where they were before, and can still be imported from.
+#: Former places of names, from which they can still be imported.
 PLACES = {"proxybox.api": "Diagnosis Layer Sandbox diagnose run run_file run_program", "proxybox.worker": "main"}
 
 

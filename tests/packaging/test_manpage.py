@@ -1,4 +1,4 @@
-"""The manual page, and what shells complete: both are made of the commands, and neither says less or more."""
+"""The manual page and the completions of shells are made from the commands, and contain exactly their options."""
 
 import os
 import re
@@ -50,17 +50,17 @@ def test_the_tables_of_documents_are_what_the_commands_say() -> None:
 
 
 def test_the_document_has_all_options_and_no_others() -> None:
-    """Where it has no table of them, it names them in its text."""
+    """Where it has no table of options, it names them in its text."""
     text = manpage.DOCUMENT.read_text()
     known = {flag for command in COMMANDS.values() for flag in flags_of(command) if flag.startswith("--")}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--kernel"}  # Jupyter's: --kernel_name
-    short = {"--version", "--code", "--module"}  # the last two are -c and -m there
+    short = {"--version", "--code", "--module"}  # there the last two are -c and -m
     assert sorted(known - named - short) == [], "docs/cli.md lacks these options"
-    assert sorted(named - known - {"--sandbox"}) == [], "no command has these options of docs/cli.md"  # PyPy's
+    assert sorted(named - known - {"--sandbox"}) == [], "no command has these options of docs/cli.md"  # of PyPy
 
 
 def plain(roff: str) -> str:
-    """Without fonts and escapes."""
+    """Returns the text without fonts and escapes."""
     text = re.sub(r"\\f[BIR]", "", roff)
     for escape, char in (("\\-", "-"), ("\\(aq", "'"), ("\\(dq", '"'), ("\\(ga", "`"), ("\\&", ""), ("\\e", "\\")):
         text = text.replace(escape, char)
@@ -121,7 +121,7 @@ done
 
 @pytest.fixture
 def with_command(tmp_path: Path) -> dict[str, str]:
-    """An environment in which `proxybox` is that of this Python."""
+    """An environment in which `proxybox` runs with this Python."""
     command = tmp_path / "bin/proxybox"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m proxybox.cli "$@"\n')
@@ -131,7 +131,7 @@ def with_command(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.skipif(BASH is None, reason="bash is not installed")
 def test_bash_completes_what_the_page_has(with_command: dict[str, str], tmp_path: Path) -> None:
-    """Names of commands, and all options, also of those that are parsed without click."""
+    """Names of commands, and all options, also of commands that are parsed without click."""
     (tmp_path / "script.py").touch()
     paths = ["proxybox", "proxybox run", "proxybox repl", "proxybox grade", "proxybox exercise"]
     wanted: dict[str, set[str]] = {}
@@ -142,7 +142,7 @@ def test_bash_completes_what_the_page_has(with_command: dict[str, str], tmp_path
     wanted["proxybox run --policy st"] = {"strict"}
     wanted["proxybox trace --family cl"] = {"clock"}
     wanted["proxybox grade 05"] = {"05-second-largest"}
-    wanted["proxybox run scr"] = set()  # files are bash's own matter
+    wanted["proxybox run scr"] = set()  # bash itself completes files
     assert BASH is not None
     done = subprocess.run(
         [BASH, "--norc", "-c", SCRIPT], input="".join(f"{line}\n" for line in wanted), cwd=tmp_path, env=with_command,

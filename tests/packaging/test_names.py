@@ -1,4 +1,4 @@
-"""A class has a name of its own, and the names of before are gone. See "Old and new names" in CONTRIBUTING.md."""
+"""Each class has its own name, and old names are gone. See "Old and new names" in CONTRIBUTING.md."""
 
 import ast
 import functools
@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("controller", "policies", "proxybox", "tools")
-#: Programs of exercises and courses: each is one of many solutions to the same task.
+#: Programs of exercises and courses: their names are those of the task.
 PROGRAMS = ("proxybox/classroom/course/", "proxybox/teach/exercises/", "proxybox/teach/template/")
-#: Names that several files declare, and why.
+#: Names that several files declare, with the reason.
 TWINS = {
     "Calls": "on_pypy.py and on_cpython.py have the same names: a guest imports the one of its own kind",
 }
@@ -26,13 +26,13 @@ RENAMED = [
     for place, names in re.findall(r"^\| (\S+) \| (.* → .*) \|$", TABLE, re.MULTILINE)
     for old, new in (each.split(" → ") for each in names.split(", "))
 ]
-#: What users may have imported, as the documentation named it.
+#: Modules that the documentation named, and that users may import.
 STILL_THERE = {"controller/warm/nursery.py"}
 
 
 @functools.cache
 def trees() -> dict[str, ast.Module]:
-    """Each file of the product, parsed; the rooms controller and policies are links in proxybox."""
+    """Returns the syntax tree of each file of the product; the rooms controller and policies are links in proxybox."""
     files = (file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")))
     names = {file.resolve().relative_to(ROOT).as_posix(): file for file in files}
     return {
@@ -43,7 +43,7 @@ def trees() -> dict[str, ast.Module]:
 
 
 def declared(tree: ast.Module) -> Iterator[str]:
-    """The names of what a module declares at its top."""
+    """Yields the names that a module declares at its top level."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name

@@ -1,7 +1,7 @@
-"""Doors of other systems, shims and adapters for agents' libraries: each can be deleted, and the rest does not notice.
+"""Doors of other systems, shims and adapters for agents' libraries: each can be deleted, and all else still works.
 
-Each imports the public names alone, and nothing imports it. A copy of the sources without it (links to the folders, and
-the metadata without its line) has to start, serve and answer.
+Each imports only public names, and nothing imports it. A copy of the sources without it (links to the folders, and the
+metadata without its line) must start, serve and answer.
 """
 
 import functools
@@ -21,13 +21,13 @@ ROOT = imports.ROOT
 ENTRY_POINTS: dict[str, dict[str, str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
     "entry-points"
 ]
-#: What adapters and doors share stays when they go.
+#: Modules that adapters or doors share are not removed with them.
 SHARED = {"__init__", "interface", "samplefolder", "tool"}
 INTERFACES = ("proxybox.serve.interface", "proxybox.agents.interface")
 
 
 def _removable() -> Iterator[str]:
-    """Modules and packages that can be deleted."""
+    """Yields modules and packages that can be deleted."""
     for folder, kept in (("serve/doors", {"__init__", *OWN}), ("shims", SHARED), ("agents", SHARED)):
         for path in sorted((ROOT / "proxybox" / folder).iterdir()):
             if path.stem not in kept and (path.suffix == ".py" or (path / "__init__.py").exists()):
@@ -86,10 +86,10 @@ def _exported(module: str) -> list[str]:
     return publicnames.public(sys.modules[module])
 
 
-@pytest.mark.timeout(600)  # it uses a dozen seconds of the CPUs, which others may have
+@pytest.mark.timeout(600)  # it takes a dozen seconds of CPU time
 def test_the_rest_does_not_notice_that_it_is_gone(tmp_path: Path) -> None:
     alone = [removed for removed in REMOVABLE if not _is_of(removed, "proxybox.agents")]
-    adapters = [removed for removed in REMOVABLE if removed not in alone]  # nothing loads them: they go together
+    adapters = [removed for removed in REMOVABLE if removed not in alone]  # no module loads them
     copies = [
         _copy_without(removed, folder=tmp_path / removed[0]) for removed in (*([each] for each in alone), adapters)
     ]
@@ -101,7 +101,7 @@ def test_the_rest_does_not_notice_that_it_is_gone(tmp_path: Path) -> None:
 
 
 def _copy_without(removed: Sequence[str], folder: Path) -> Path:
-    """Makes the package without modules of one folder, as it is installed: of links, where nothing is missing below."""
+    """Makes a copy of the package without some modules of one folder, mostly of links to the sources."""
     names = {each.rpartition(".")[2] for each in removed}
     source, copy = ROOT, folder
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""tools/setup on machines that lack things: it says what, why, and what to do."""
+"""tools/setup on machines that lack something: its message says what, why, and what to do."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ UNPRIVILEGED = 65534
 
 @pytest.fixture
 def checkout(tmp_path: Path, open_the_way: Callable[[Path], None]) -> Path:
-    """A copy of what tools/setup looks at, without a .venv, that everybody can read."""
+    """A copy of the files that tools/setup reads, without a .venv; everybody can read it."""
     folder = tmp_path / "checkout"
     for name in ("tools/setup", "pyproject.toml", "setup.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def checkout(tmp_path: Path, open_the_way: Callable[[Path], None]) -> Path:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A PATH with the few commands that every machine has."""
+    """A PATH with only those commands that every machine has."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in TOOLS:

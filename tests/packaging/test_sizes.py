@@ -1,4 +1,4 @@
-"""The suite is no larger than its budgets, and what they name is there."""
+"""The suite is within its budgets, and the names in the budgets exist."""
 
 import tomllib
 
@@ -11,14 +11,14 @@ HOW = "see CONTRIBUTING.md: share a set-up, take pairs, delete what proves nothi
 
 @pytest.fixture
 def tests(request: pytest.FixtureRequest) -> list[str]:
-    """All tests that come at each commit: those of this run, where it is of the whole suite."""
+    """All tests of a commit: those of this run if it runs the whole suite."""
     if sweeps.FULL:
         pytest.skip("the full run has more")
     here = [item.nodeid for item in request.session.items]
     return here if sizes.tests_by_part(here).keys() >= sizes.budgets().keys() - {"agents"} else sizes.collected()
 
 
-@pytest.mark.timeout(1200)  # by itself it has another process collect the whole suite
+@pytest.mark.timeout(1200)  # alone, it starts another process to collect the whole suite
 def test_each_part_has_at_most_so_many_tests(tests: list[str]) -> None:
     may_have, found = sizes.budgets(), sizes.tests_by_part(tests)
     new = found.keys() - may_have.keys()

@@ -1,4 +1,4 @@
-"""What readers type: commands and snippets of pages that are not run elsewhere, and what comes of them there.
+"""Commands and snippets of pages that no other test runs, and their output on the pages.
 
 test_docs.py runs sessions.md, host-functions.md, evaluate.md and others;
 tests/kernel jupyter.md; tests/teach the classes of exercises.md; tests/serve the client of serve-sandboxfusion.md, and
@@ -28,7 +28,7 @@ from proxybox.teach.exercise import ExerciseError, load_exercise
 from proxybox.teach.rules import Rules, check_rules
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Ends the output of a command.
+#: Marks the end of a command's output.
 MARK = "@@@"
 
 
@@ -37,7 +37,7 @@ def page(name: str) -> str:
 
 
 def indented(text: str) -> list[str]:
-    """Its indented blocks."""
+    """Returns the indented blocks of a text."""
     blocks = re.findall(r"(?:^    .*\n(?:[ \t]*\n(?=    ))?)+", text, re.MULTILINE)
     return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks]
 
@@ -60,19 +60,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def commands(block: str) -> list[tuple[str, list[str]]]:
-    """Each with the lines that are shown below it."""
+    """Returns each command of a block, with the lines that are shown below it."""
     parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
     return [(part.partition("\n")[0], part.partition("\n")[2].splitlines()) for part in parts]
 
 
 def plain(lines: list[str]) -> list[str]:
-    """Without numbers and spaces, in any order: where a line comes from, and so when, is another matter."""
+    """Returns lines without numbers and spaces, sorted: the order of two streams is not determined."""
     words = (" ".join(re.sub(r"\S*\d\S*", "#", each) for each in line.split()) for line in lines)
     return sorted(re.sub(r"-{2,}", "--", line) for line in words if line)
 
 
 def hold(block: str) -> None:
-    """All commands of a block, in one shell: what is shown below each comes. A line of dots stands for others."""
+    """Runs all commands of a block in one shell, and compares their output. A line of dots stands for any lines."""
     found = commands(block)
     script = "".join(f"{command}\ns=$?; echo {MARK}; (exit $s)\n" for command, _ in found)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -1,4 +1,4 @@
-"""The stub's files stand in layers, and use what is below them: tools/stublayers.py, which `make check` runs."""
+"""The stub's files are in layers, and use only lower layers: tools/stublayers.py, which `make check` runs."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TREE = {
 
 
 def complaints(folder: Path, **changed: str) -> str:
-    """What is said of a stub of three files, some of them changed."""
+    """Returns the faults of a stub of three files, some of them changed."""
     files = TREE | {name.replace("__", "."): text for name, text in changed.items()}
     for name, text in files.items():
         (folder / name).write_text(text)

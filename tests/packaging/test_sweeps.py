@@ -1,4 +1,4 @@
-"""What comes of a sweep: the same at each commit, each value and where it is asked for each pair; and all of it."""
+"""The tests of a sweep: the same at each commit, with each value, or each pair of values; and all of them."""
 
 import itertools
 
@@ -44,7 +44,7 @@ _collected: list[pytest.Item] = []
 
 @pytest.fixture
 def names(pytester: pytest.Pytester) -> set[str]:
-    """Of the tests of MODULE that come at each commit. It is collected once: that takes a second."""
+    """The names of MODULE's tests at each commit. MODULE is collected once: that takes a second."""
     if not _collected:
         pytester.makeini("[pytest]\nmarkers =\n cover\n sized\n full")
         pytester.makepyfile(MODULE)

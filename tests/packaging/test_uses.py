@@ -1,6 +1,6 @@
 """Each option of a command, and each field of a policy, is used in a test: in a command line, or in a policy.
 
-That a name stands somewhere in the tests is not enough: another option or a variable may be called so.
+It is not enough that the name is somewhere in the tests: another option or a variable may have the same name.
 """
 
 import ast
@@ -20,22 +20,22 @@ from proxybox.policies.models import SECTIONS
 from tools.publicnames import ROOT
 
 pytestmark = pytest.mark.timeout(1200)  # it parses the whole suite
-#: This folder's own tests go through all options and fields, and use none.
+#: Without this folder: its tests iterate over all options and fields, and use none.
 FILES = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.parent != Path(__file__).parent]
-#: The classes of sections by their names, which some tests build a policy of.
+#: The classes of sections by their names; some tests build a policy from them.
 CLASSES = {cls.__name__: section for section, cls in SECTIONS.items()}
 
-#: What takes fields of a policy by keyword arguments.
+#: Functions and classes that take fields of a policy as keyword arguments.
 TAKES_FIELDS = {"AsyncPool", "AsyncSandbox", "Policy", "Pool", "Sandbox", "evolve", "run", "run_file"}
 
 
-@functools.lru_cache(maxsize=1)  # all of them together would be a million objects, which slow Python's collector down
+@functools.lru_cache(maxsize=1)  # all of them would be a million objects, which slow the garbage collector down
 def nodes(path: Path) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(ast.parse(path.read_text())))
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The texts of a test module, parts of f-strings too. What stands alone is a docstring."""
+    """Yields the strings of a test module, with parts of f-strings, without docstrings."""
     alone = {id(node.value) for node in nodes(path) if isinstance(node, ast.Expr)}
     for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
@@ -47,7 +47,7 @@ def texts(path: Path) -> Iterator[str]:
 
 @attrs.frozen(eq=False)
 class DeclaredOption:
-    """An option as it was declared, once. commands: all that have it, each as its words."""
+    """An option that was declared once. commands: the words of each command that has it."""
 
     flags: tuple[str, ...]
     commands: list[tuple[str, ...]]
@@ -63,7 +63,7 @@ COMMANDS = dict(commands_of(main_group()))
 
 
 def declared_options() -> list[DeclaredOption]:
-    """Options with the same spelling and help are one declaration, which several commands share."""
+    """Returns all options. Those with the same spelling and help are one, which several commands share."""
     found: defaultdict[tuple[tuple[str, ...], str | None], list[tuple[str, ...]]] = defaultdict(list)
     for words, command in COMMANDS.items():
         for each in command.params:
@@ -74,9 +74,9 @@ def declared_options() -> list[DeclaredOption]:
 
 @functools.cache
 def words_of_command_lines(path: Path) -> frozenset[str]:
-    """The words of texts that begin with the name of a command or with an option, as parts of command lines do.
+    """Returns the words of strings that begin with a command's name or an option, like parts of command lines.
 
-    In f"--{name}" the name may be any that the module has as a text.
+    In f"--{name}" the name may be any string of the module.
     """
     names = {name for words in COMMANDS for name in words}
     found = set()
@@ -108,7 +108,7 @@ def test_each_option_is_used() -> None:
 
 @functools.cache
 def fields_in(path: Path) -> frozenset[str]:
-    """The fields that a module gives a value: in a call, a table, `--set` or the text of a policy file."""
+    """Returns the fields that a module sets: in a call, a dict, `--set` or the text of a policy file."""
     found = set()
     for node in nodes(path):
         if isinstance(node, ast.Call):
@@ -131,7 +131,7 @@ def fields_in(path: Path) -> frozenset[str]:
 
 
 def keys_of(node: ast.AST) -> set[str]:
-    """The keys of a table that stands as such, or as dict(key=...)."""
+    """Returns the keys of a dict display, or of dict(key=...)."""
     if isinstance(node, ast.Dict):
         return {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
     is_dict = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"

@@ -1,7 +1,7 @@
-"""What proxybox has to do in copies of it, each of which lacks something: run by test_removing.py.
+"""What copies of proxybox that lack a part must still do: run by test_removing.py.
 
 usage: without.py COPY... Each copy is tried in a process of its own, which begins with the libraries imported, but with
-nothing of proxybox. What is wrong is printed, with the copy; nothing when all is well.
+nothing of proxybox. It prints each fault with its copy, and nothing when there is none.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ import rich.table  # noqa: F401
 import sqlalchemy  # noqa: F401
 import uvicorn  # noqa: F401
 
-#: What is not imported on the trusted side, or only with a library that may not be here.
+#: Modules that are not imported on the trusted side, or only with a library that may be missing here.
 _NOT_HERE = ("guest", "classroom/course", "teach/exercises", "teach/template", "agents", "kernel")
 
 
 def modules(package: Path, folder: Path) -> Iterator[str]:
-    """Every module of a copy, whose folders may be links to those of the sources."""
+    """Yields every module of a copy, whose folders may be links to those of the sources."""
     for path in sorted(folder.iterdir()):
         name = path.relative_to(package)
         if str(name).startswith(_NOT_HERE) or path.name in ("__pycache__", "__main__.py"):
@@ -42,7 +42,7 @@ def modules(package: Path, folder: Path) -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """What is wrong with the command line."""
+    """Yields the faults of the command line."""
     from proxybox.cli import main
 
     for words, wanted in ((["--help"], "doctor"), (["serve", "--help"], "--config"), (["doctor"], "seccomp")):
@@ -53,7 +53,7 @@ def commands() -> Iterator[str]:
 
 
 async def service(doors: set[str]) -> list[str]:
-    """What is wrong with a service that is started, asked for a run, and ended."""
+    """Returns the faults of a service that is started, gets a run, and is ended."""
     from proxybox.serve.app import app
     from proxybox.serve.config import ServiceConfig
 
@@ -78,10 +78,10 @@ async def service(doors: set[str]) -> list[str]:
 
 
 def tried(copy: str) -> list[str]:
-    """What is wrong with a copy: a folder with the package, its metadata, and a file that names its doors."""
+    """Returns the faults of a copy: a folder with the package, its metadata, and a file that names its doors."""
     os.chdir(copy)
     sys.path.insert(0, copy)
-    os.environ["PYTHONPATH"] = copy  # for the workers of the service
+    os.environ["PYTHONPATH"] = copy  # for the service's workers
     try:
         for module in modules(Path(copy, "proxybox"), Path(copy, "proxybox")):
             importlib.import_module(module)

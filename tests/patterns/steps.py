@@ -1,7 +1,7 @@
-"""A matcher of regular expressions that counts its steps: one that backtracks as `re` does, from `re`'s own parser.
+"""A matcher of regular expressions that counts its steps. It backtracks as `re` does, with `re`'s own parser.
 
-It is for short texts. Seconds on a machine that is busy tell little; steps are the same each time. What it finds is
-compared with what `re` finds, so it cannot be of another opinion about what a pattern means.
+It is for short texts. Seconds on a busy machine say little; the steps are the same each time. Its matches are compared
+with those of `re`, so that both understand a pattern in the same way.
 """
 
 import re
@@ -11,21 +11,21 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, TypeAlias
 
-#: Goes on with the text from a position on; returns the position at which the whole has ended, or None.
+#: Matches the rest of the pattern from a position on; returns the position of the end, or None.
 Go: TypeAlias = Callable[[int], int | None]
-#: One part of a pattern: tries it at a position, and goes on.
+#: One part of a pattern: matches at a position, and then calls the rest.
 Part: TypeAlias = Callable[[int, Go], int | None]
-#: Repeats of more than this are counted as this many: with {0,200}, the cost of each start is bounded, but a text in
-#: which that can be told from {0,} is long.
+#: Larger limits of repeats count as this one: with {0,200} the cost of each start is bounded, but only a long text
+#: shows the difference from {0,}.
 _MANY = 8
 
 
 class TooManySteps(Exception):
-    """The limit of steps is reached."""
+    """The number of steps has reached the limit."""
 
 
 def parsed(pattern: "re.Pattern[Any]") -> Any:
-    """Returns the structure of a pattern; of one for bytes, as a pattern for the characters of the same numbers."""
+    """Returns the structure of a pattern; for bytes, that of the pattern of characters with the same numbers."""
     flags = pattern.flags & ~re.UNICODE.value if isinstance(pattern.pattern, bytes) else pattern.flags
     return parser.parse(pattern.pattern, flags)
 
@@ -39,7 +39,7 @@ def _category(name: Any, flags: int) -> Callable[[str], bool]:
 
 
 def one_of(kind: Any, argument: Any, flags: int) -> Callable[[str], bool] | None:
-    """Returns the test of a part that is one character; None for any other part."""
+    """Returns the test of a part that matches one character; None for any other part."""
     if kind is c.ANY:
         return (lambda _: True) if flags & re.DOTALL else (lambda char: char != "\n")
     if kind in (c.LITERAL, c.NOT_LITERAL):
@@ -69,7 +69,7 @@ def _in(items: list[Any], flags: int, is_negated: bool) -> Callable[[str], bool]
 
 
 class Counting:
-    """A pattern, and the steps that it takes. limit: more than these raise TooManySteps."""
+    """A pattern, and the steps that it takes. limit: more steps raise TooManySteps."""
 
     def __init__(self, pattern: "re.Pattern[Any]", limit: int = 1_000_000) -> None:
         tree = parsed(pattern)
@@ -80,7 +80,7 @@ class Counting:
         self._whole = self._sequence(list(tree), tree.state.flags | (pattern.flags & re.ASCII))
 
     def run(self, method: str, text: str) -> list[int]:
-        """Does what a method of the pattern does with a text. Returns where its matches end; `steps` is set anew."""
+        """Does what the pattern's method does with a text. Returns the ends of its matches; `steps` begins at 0."""
         self._text, self.steps = text, 0
         ends = []
         if method in ("match", "fullmatch"):
@@ -170,7 +170,7 @@ class Counting:
         return run
 
     def _row(self, test: Callable[[str], bool], least: int, most: int, at: int, go: Go) -> int | None:
-        """A greedy repeat of one character."""
+        """Matches a greedy repeat of one character."""
         text, end = self._text, at
         while end - at < most and end < len(text) and test(text[end]):
             end += 1
@@ -246,5 +246,5 @@ class Counting:
 
 
 def len_of(most: Any) -> int:
-    """The number of repeats that is counted for a limit of a pattern."""
+    """Returns the number of repeats that counts for a limit in a pattern."""
     return 1 << 30 if most is c.MAXREPEAT else min(int(most), _MANY)

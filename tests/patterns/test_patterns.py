@@ -1,10 +1,10 @@
-"""Every regular expression of the product takes time that is linear in what it reads.
+"""The time of every regular expression of the product is linear in the length of its text.
 
-A guest, a client or a stranger's file can hold up a thread of ours by a text for which a pattern tries all ways. So
-each pattern is found in the sources, and pitted against texts that are made of its own structure (`worst.py`). Steps
+A guest, a client or a stranger's file can block a thread of ours by a text for which a pattern tries all ways. So
+each pattern is found in the sources, and tried on texts that are made from its own structure (`worst.py`). Steps
 are counted, not seconds (`steps.py`).
 
-Where this fails: make a repeat possessive (`\\s*+`), or say that it begins where a row of its characters begins
+If this fails: make a repeat possessive (`\\s*+`), or require that it begins where a row of its characters begins
 (`(?<!\\s)\\s+`), or anchor the pattern. A pattern that never sees more than a few characters belongs in BOUNDED.
 """
 
@@ -21,15 +21,15 @@ from tests.patterns import steps, worst
 from tests.patterns.steps import Counting, TooManySteps
 from tests.patterns.tree import Use, uses
 
-#: How often something is repeated in the shorter texts; in the longer ones four times as often. A pattern whose steps
-#: grow by this factor with that is not linear: one that is has 4, one that is quadratic 16.
+#: The number of repetitions in the shorter texts; the longer ones have four times as many. The steps of a linear
+#: pattern then grow by 4, those of a quadratic one by 16. The limit is FACTOR.
 COUNT, FACTOR = 24, 5.5
-#: Patterns that may take more, because of what they read.
+#: Patterns that need not be linear, because their text is short.
 BOUNDED = {
     "proxybox/commands.py: _WORD": "the 200 characters before a cursor",
     "proxybox/kernel/sanitising.py: _LAST_WORD": "40 characters",
 }
-#: Patterns that are made when the program runs.
+#: Patterns that are made at run time.
 MADE_LATER = {
     "proxybox/explanations.py: OF_EXCEPTIONS": "those of its table: below",
     "proxybox/teach/student.py: match": "written by whoever writes the tests, and used in their box",
@@ -44,7 +44,7 @@ PATTERNS = [use for use in (*FOUND, *EXPLAINED) if use.pattern is not None]
 
 
 def deep(work: Callable[[], None]) -> None:
-    """Does work that calls itself for each character of a text."""
+    """Does work that recurses for each character of a text."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -67,7 +67,7 @@ def deep(work: Callable[[], None]) -> None:
 
 
 def growth(pattern: "re.Pattern[Any]", methods: tuple[str, ...]) -> tuple[float, str]:
-    """The factor by which steps grow where texts get four times as long, at the worst, and the text."""
+    """Returns the largest factor by which steps grow when a text gets four times as long, and that text."""
     counting, most = Counting(pattern), (1.0, "")
     for short, long in zip(worst.texts(pattern, COUNT), worst.texts(pattern, 4 * COUNT), strict=True):
         for method in methods:
@@ -96,7 +96,7 @@ def test_it_is_linear(use: Use) -> None:
 
 
 def test_what_is_made_later_is_listed() -> None:
-    """And what is listed is there."""
+    """All that are listed exist, too."""
     assert {use.place for use in FOUND if use.pattern is None} == MADE_LATER.keys()
     assert BOUNDED.keys() <= {use.place for use in FOUND}
     assert len(FOUND) > 100
@@ -104,7 +104,7 @@ def test_what_is_made_later_is_listed() -> None:
 
 @pytest.mark.parametrize("use", PATTERNS, ids=lambda use: use.place)
 def test_the_matcher_means_what_re_means(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else its steps would say nothing."""
+    """Otherwise its steps would mean nothing."""
     monkeypatch.setattr(steps, "_MANY", 1 << 30)
     pattern = use.pattern
     assert pattern is not None

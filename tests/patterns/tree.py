@@ -1,4 +1,4 @@
-"""All regular expressions of the product, from its sources, with the methods that they are used with."""
+"""All regular expressions of the product, from its sources, with the methods that are called on them."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ import attrs
 
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = ("match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
-#: Runs in boxes alone: what is slow there is the program's own time.
+#: Code that runs only in boxes: slow patterns there cost only the program's own time.
 _IN_BOXES = ("proxybox/guest/", "proxybox/shims/codejail/jailed.py")
 _NO_MODULES = (
     "proxybox/controller",
@@ -25,9 +25,9 @@ _NO_MODULES = (
 
 @attrs.frozen
 class Use:
-    """A pattern. place: its file and name, or its file and text. methods: what it is used with.
+    """A pattern. place: its file and name, or its file and text. methods: that are called on it.
 
-    pattern: None where it is made when the program runs.
+    pattern: None when it is made at run time.
     """
 
     place: str
@@ -36,10 +36,10 @@ class Use:
 
 
 def uses() -> list[Use]:
-    """Every pattern of the product."""
+    """Returns every pattern of the product."""
     texts = {path: (ROOT / path).read_text() for path in _files()}
     makers = {path for path, text in texts.items() if "import re\n" in text}
-    # Each process that runs tests collects them, so what has neither a pattern nor a use of one is not parsed.
+    # Each process that runs tests does this, so files without patterns and calls of them are not parsed.
     users = {path for path, text in texts.items() if any(f".{call}" in text for call in _CALLS)}
     trees = {path: ast.parse(text) for path, text in texts.items() if path in makers | users}
     asked = _asked(trees.values())
@@ -61,7 +61,7 @@ def _files() -> list[str]:
 
 
 def _asked(trees: Any) -> dict[str, set[str]]:
-    """Methods by the names of patterns, as they are called anywhere."""
+    """Returns the methods that are called anywhere on the names of patterns."""
     asked: dict[str, set[str]] = {}
     for tree in trees:
         for node in ast.walk(tree):
@@ -105,7 +105,7 @@ def _names(node: ast.AST, above: dict[ast.AST, ast.AST]) -> list[str]:
 
 
 def _made(path: str, call: ast.Call) -> "re.Pattern[Any] | None":
-    """The pattern, with the names that its module has; None where it needs others."""
+    """Returns the pattern, evaluated in its module; None when it needs local names."""
     first = 1 if call.func.attr in ("compile",) else {"sub": 3, "subn": 3}.get(call.func.attr, 2)  # type: ignore[attr-defined]
     flags = [*call.args[first:], *(each.value for each in call.keywords if each.arg == "flags")]
     if call.func.attr in ("sub", "subn", "split"):  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""Texts that a pattern may take long for, made of the pattern's own structure.
+"""Texts for which a pattern may take long, made from the pattern's own structure.
 
-For each repeat: what may stand before it, then what it may repeat, many times, then what lets the rest fail.
+For each repeat: what may come before it, then what it may repeat, many times, then what makes the rest fail.
 """
 
 import re
@@ -11,14 +11,14 @@ from typing import Any
 
 from tests.patterns.steps import one_of, parsed
 
-#: Characters of each class that patterns know, and what is in none.
+#: Characters of each class that patterns know, and of none.
 _ANY = "a1 \n!\0Zé_'\"/"
 #: The most kinds of characters that are combined. MOST: texts for one pattern.
 _KINDS, MOST = 7, 240
 
 
 def texts(pattern: "re.Pattern[Any]", count: int) -> list[str]:
-    """Returns texts in which something is repeated `count` times: for another count the same ones, in that order."""
+    """Returns texts in which something is repeated `count` times: for any count the same texts, in the same order."""
     tree = parsed(pattern)
     alphabet = _alphabet(list(tree), tree.state.flags)
     found: dict[str, None] = {}
@@ -35,7 +35,7 @@ def _ends(after: str, alphabet: list[str]) -> dict[str, None]:
 
 
 def _characters(items: list[Any], flags: int) -> Iterator[tuple[str, Any]]:
-    """The characters that are named in a pattern, each with the test of its part."""
+    """Yields the characters that a pattern names, each with the test of its part."""
     for kind, argument in items:
         test = one_of(kind, argument, flags)
         if test is not None:
@@ -63,7 +63,7 @@ def _bodies(kind: Any, argument: Any) -> list[list[Any]]:
 
 
 def _alphabet(items: list[Any], flags: int) -> list[str]:
-    """One character for each way in which a pattern tells characters apart; the last one fits least."""
+    """Returns one character for each set of characters that a pattern treats alike; the last one matches least."""
     found = list(_characters(items, flags))
     kinds: dict[tuple[bool, ...], str] = {}
     for char in "".join(named for named, _ in found) + _ANY:
@@ -74,7 +74,7 @@ def _alphabet(items: list[Any], flags: int) -> list[str]:
 
 
 def _sample(items: list[Any], alphabet: list[str], flags: int) -> str:
-    """A text that may match: of a choice the first, of a repeat one."""
+    """Returns a text that may match: the first alternative of each choice, one repetition of each repeat."""
     made = ""
     for kind, argument in items:
         test = one_of(kind, argument, flags)
@@ -90,7 +90,7 @@ def _sample(items: list[Any], alphabet: list[str], flags: int) -> str:
 def _places(
     items: list[Any], alphabet: list[str], flags: int, before: str = "", after: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """For each repeat: a text for what stands before it, for what it repeats, and for what stands behind it."""
+    """Yields for each repeat texts that match what is before it, what it repeats, and what is after it."""
     for number, (kind, argument) in enumerate(items):
         start = before + _sample(items[:number], alphabet, flags)
         end = _sample(items[number + 1 :], alphabet, flags) + after

@@ -13,22 +13,22 @@ from proxybox.controller.warm import zygotepool
 
 
 def children() -> set[str]:
-    """Processes whose parent this one is."""
+    """Returns the children of this process."""
     return {*below("self")}
 
 
 def below(pid: str) -> list[str]:
-    """A process's children, of all its threads."""
+    """Returns the children of a process, of all its threads."""
     found: list[str] = []
     with contextlib.suppress(OSError):
         for task in Path("/proc", pid, "task").iterdir():
-            with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            with contextlib.suppress(OSError):  # the thread has ended meanwhile
                 found += (task / "children").read_text().split()
     return found
 
 
 def descriptors() -> set[int]:
-    """What this process has open, but for the folder that it looks into, and the libraries that all boxes map."""
+    """Returns the open descriptors of this process, without those of libraries that all boxes map."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
@@ -39,7 +39,7 @@ def descriptors() -> set[int]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _lasting() -> None:
-    """What the first box of a process leaves for all others: open folders of the library, threads."""
+    """Starts the first box of the process, which leaves open folders of the library and threads for all others."""
     with proxybox.Sandbox(warm=True) as box:
         for _ in range(3):
             box.run("import decimal, ssl")
@@ -47,7 +47,7 @@ def _lasting() -> None:
 
 @pytest.fixture(autouse=True)
 def _modules_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers take none from the current folder, which is that of the tests, unless it was named."""
+    """Puts the tests' folder into PYTHONPATH: workers import nothing from a current folder that is not named there."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 

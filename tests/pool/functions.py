@@ -4,32 +4,32 @@ import time
 
 
 def double(x: float, times: int = 2) -> float:
-    """Shipped as its source."""
+    """Multiplies. Its source is shipped."""
     return times * x
 
 
 def fails(x: int) -> int:
-    """Shipped as its source."""
+    """Raises IndexError for x > 1. Its source is shipped."""
     return [1, 2][x]
 
 
 def loops() -> None:
-    """Shipped as its source."""
+    """Never returns. Its source is shipped."""
     while True:
         pass
 
 
 def add(a: int, b: int) -> int:
-    """A host function, by its name in this module."""
+    """A host function; workers import it by its name."""
     return a + b
 
 
 def waits() -> str:
-    """A host function that takes longer than it may."""
+    """A host function that exceeds its time limit."""
     time.sleep(3600)
     return "never"
 
 
 def stops() -> None:
-    """A host function that leaves its thread."""
+    """A host function that raises SystemExit."""
     raise SystemExit(3)

@@ -1,4 +1,4 @@
-"""What a process of a pool is told of its jobs, by another socket than theirs: at any moment, and of the right one."""
+"""Messages to a pool's process about its jobs, on a socket of their own: at any moment, and for the right job."""
 
 import pickle
 from multiprocessing import Pipe
@@ -53,8 +53,8 @@ def test_what_comes_too_late_hits_no_other_job(pair: Any) -> None:
     pool, jobs, cancelled = pair
     for number in range(3):
         give(pool)
-        jobs.tell(number, "cancel")  # the one before
-        jobs.tell(number + 1, "cancel")  # this one, which is over
+        jobs.tell(number, "cancel")  # the job before
+        jobs.tell(number + 1, "cancel")  # this job, which has ended
     assert cancelled == [False, False, False]
 
 

@@ -1,7 +1,7 @@
 """Processes are killed while a pool works: every caller gets its right answer or the right error, and nothing is left.
 
-Which process and when is drawn from a seed; what the kernel makes of it differs from run to run, what callers may see
-does not.
+A seed determines which process is killed, and when. The kernel's effects differ between runs, but not what callers may
+see.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ import proxybox
 from proxybox import Pool, Status
 from tests.pool.conftest import below, children
 
-#: Runs in all, callers at once, and runs between two kills.
+#: Runs with processes, runs in one process, callers at once, and runs between two kills.
 RUNS, IN_ONE_PROCESS, CALLERS, BETWEEN = 900, 500, 8, 20
 
 
 class Killer:
-    """Kills one process of the pool's at every BETWEENth run."""
+    """Kills one of the pool's processes at every BETWEENth run."""
 
     def __init__(self, before: set[str], seed: int) -> None:
         self._before = before
@@ -32,21 +32,22 @@ class Killer:
         self.killed = {"guest": 0, "worker": 0}
 
     def ran(self) -> None:
-        """One more run has come to its end."""
+        """Counts a run that has ended."""
         with self._lock:
             self._runs += 1
-            if self._runs % BETWEEN == BETWEEN // 2:  # so that the last of all runs come behind the last of all kills
+            if self._runs % BETWEEN == BETWEEN // 2:  # so the last runs end after the last kill
                 self._kill()
 
     def _kill(self) -> None:
         direct = sorted(children() - self._before)
         workers = [pid for pid in direct if self._is_python(pid)]
         guests = [pid for pid in direct if pid not in workers] + [pid for worker in workers for pid in below(worker)]
-        # Zygotes and inits are among the guests; a worker takes all of its own with it, so it is every tenth victim.
+        # Zygotes and inits are among the guests. A worker's end ends all its boxes, so only every tenth victim is a
+        # worker.
         is_its_turn = sum(self.killed.values()) % 10 == 9
         kind, victims = ("worker", workers) if workers and is_its_turn else ("guest", guests)
         for victim in self._random.sample(victims, len(victims)):
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile: another one, then
+            with contextlib.suppress(ProcessLookupError):  # it has already ended: try another one
                 os.kill(int(victim), signal.SIGKILL)
                 self.killed[kind] += 1
                 return
@@ -77,7 +78,7 @@ def test_processes_are_killed_at_random(processes: int) -> None:
                 return
             try:
                 result = pool.run(f"print({number}, input())", stdin=f"line {number}\n")
-            except proxybox.SandboxStartError:  # killed again and again while one was made
+            except proxybox.SandboxStartError:  # its process was killed at each attempt to start it
                 result = proxybox.Result(status=Status.INTERNAL_ERROR)
             except BaseException as error:
                 wrong.append(error)

@@ -1,4 +1,4 @@
-"""Where the modules of worker processes come from: where their parent's do, and never the folder it stands in."""
+"""The modules of worker processes: from the same folders as their parent's, and never from the current folder."""
 
 import importlib
 import os
@@ -19,7 +19,7 @@ from tests.pool import functions
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current one; only what a test puts there is on sys.path for it."""
+    """The current folder, of which only the test puts anything on sys.path."""
     made = tmp_path / "folder"
     made.mkdir()
     monkeypatch.chdir(made)
@@ -39,7 +39,7 @@ def test_the_current_folder_by_whatever_name(folder: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("named", ["{0}", "/usr:{0}/", "{0}/../folder"])
 def test_a_folder_that_was_named(folder: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
-    """In PYTHONPATH, by its absolute path, it was chosen."""
+    """A folder with its absolute path in PYTHONPATH was chosen by the user."""
     monkeypatch.setattr(sys, "path", ["", str(folder)])
     monkeypatch.setenv("PYTHONPATH", named.format(folder))
     assert trusted_path() == [str(folder)]
@@ -55,7 +55,7 @@ def test_the_folders_of_python_itself() -> None:
 
 
 def test_nothing_of_the_current_folder_is_imported_to_leave_it_out(folder: Path) -> None:
-    """What sysconfig would import has a name that anybody can give a file."""
+    """sysconfig would import a module whose name anybody can give to a file."""
     (folder / f"{sysconfig._get_sysconfigdata_name()}.py").write_text("print('imported')\nbuild_time_vars = {}\n")
     (folder / "program.py").write_text("from proxybox.modulepath import trusted_path\ntrusted_path()\nprint('done')\n")
     done = subprocess.run(
@@ -80,7 +80,7 @@ def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_functions_beside_a_script(folder: Path) -> None:
-    """Its folder is the one that it was started from, and in the path nevertheless, as for itself."""
+    """The script's folder is the current one, and still in the path, as it is for the script itself."""
     done = script(folder, "script.py")
     assert (done.returncode, done.stdout) == (0, "3\n\n"), done.stderr
 
@@ -131,7 +131,7 @@ def test_a_task_that_takes_its_process_along() -> None:
 
 
 def test_processes_for_tasks_divide_the_cpus() -> None:
-    """And one that takes the place of another has its share."""
+    """A replacement of a lost process gets the same share."""
     with processes(2) as pool:
         assert list(pool.map(functions.double, range(2))) == [0, 2]
         workers = pool._workers

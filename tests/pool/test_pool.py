@@ -1,4 +1,4 @@
-"""Pools: as a place to run programs, as an Executor, with processes, and when something of theirs is killed."""
+"""Pools: for running programs, as an Executor, with processes, and when one of their processes is killed."""
 
 import concurrent.futures
 import contextlib
@@ -51,7 +51,7 @@ def test_each_program_has_a_box_of_its_own(processes: int) -> None:
 
 
 def test_what_a_box_has_rehearsed_leaves_no_trace() -> None:
-    """Its output counts in no limit, and a program sees nothing of it."""
+    """Its output does not count in a limit, and a program sees nothing of it."""
     seen = (
         "import os, sys\n"
         "open('seen', 'w').write(repr((sys.argv, sys.path[0], getattr(sys, 'orig_argv', [0])[1:], os.listdir('.'), "
@@ -84,7 +84,7 @@ def test_a_session_of_a_pool_begins_with_no_calls() -> None:
 
 @pytest.mark.parametrize("is_ready", [True, False])
 def test_a_program_that_is_killed_is_not_run_again(is_ready: bool) -> None:
-    """It has made no OS call yet, but it computes."""
+    """It has made no OS call yet, but it has begun to compute."""
     with Pool(size=1, limits={"wall_time": 100}) as pool:
         while not pool.ready:
             pass
@@ -114,7 +114,7 @@ def test_files_beside_the_program_are_changes_only_where_they_changed() -> None:
 
 @EACH
 def test_boxes_that_share_nothing(processes: int) -> None:
-    """Each is started by itself, with a hash seed of its own."""
+    """Each box is started by itself, with a hash seed of its own."""
     with Pool(size=2, processes=processes, warm=False) as pool:
         assert len({pool.run("print(hash('x'))").stdout for _ in range(4)}) == 4
 
@@ -275,7 +275,7 @@ def test_sessions_from_a_pool() -> None:
 
 
 def kill_children(which: str) -> None:
-    """Kills this process's children whose name is so."""
+    """Kills the children of this process whose name contains a text."""
     for pid in children():
         try:
             with open(f"/proc/{pid}/comm") as file:
@@ -334,7 +334,7 @@ def test_a_job_that_a_killed_worker_has_not_read_is_given_to_another_one(monkeyp
     with Pool(size=2, processes=1) as pool:
         assert pool.run("print(1)").ok
         (first,) = children()
-        os.kill(int(first), signal.SIGSTOP)  # it reads no more
+        os.kill(int(first), signal.SIGSTOP)  # it no longer reads
         receive = workers._Slot._message
 
         def kill_and_receive(slot: workers._Slot) -> tuple[str, Any]:
@@ -381,7 +381,7 @@ def test_what_a_callback_raises_is_not_taken_for_the_end_of_a_worker() -> None:
 
 
 def test_processes_divide_the_cpus() -> None:
-    """And one that takes the place of another has its share."""
+    """A replacement of a killed process gets the same share."""
     with Pool(size=2, processes=2) as pool:
         workers = pool._boxes._workers  # type: ignore[union-attr]
         shares = shares_of_cpus(2)
@@ -401,7 +401,7 @@ def test_an_endless_function_is_an_error() -> None:
 
 
 class Unreadable:
-    """Cannot be unpickled: what a worker does not know."""
+    """An object that a worker cannot unpickle."""
 
     def __reduce__(self) -> tuple[object, tuple[object, str]]:
         return getattr, (object, "no such name")
@@ -415,7 +415,7 @@ def test_a_job_that_cannot_be_read_is_told_and_costs_no_worker() -> None:
 
 
 def test_a_host_function_that_leaves_its_thread_costs_no_worker() -> None:
-    """When it is called, the guest says."""
+    """The exception is raised in the guest."""
     with Pool(size=1, processes=1, functions={"stops": stops}) as pool:
         told = pool.run("import host\ntry: host.stops()\nexcept host.HostError as error: print(error)")
         assert told.stdout == "SystemExit: 3\n"

@@ -1,4 +1,4 @@
-"""Slots: in the order of asking, each until its deadline, or until its run is cancelled."""
+"""Slots: given in the order of requests, until a deadline, or until the run is cancelled."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from proxybox.running import Running
 
 
 def asking(of: Slots, then: Callable[[], object], running: Running | None = None) -> threading.Thread:
-    """A thread that asks for room, and is waiting for it now."""
+    """Starts a thread that requests a slot, and returns it when it waits."""
     before = of.waiting
 
     def work() -> None:
@@ -84,7 +84,7 @@ def test_faults_and_the_end() -> None:
 
 @pytest.mark.parametrize("comes", [False, True])
 def test_an_interrupted_wait_takes_no_room(monkeypatch: pytest.MonkeyPatch, comes: bool) -> None:
-    """By the handler of a signal that raises, before there is room or just after."""
+    """A signal's handler raises while the thread waits, or just after a slot became free."""
     free = Slots(0)
 
     class Interrupted:

@@ -1,4 +1,4 @@
-"""Records of runs that never were: whole files, with whatever calls a test wants."""
+"""Records of runs that never happened: whole files, with any calls."""
 
 import itertools
 import json
@@ -17,19 +17,19 @@ ADDRESS = 1 << 20
 
 
 def openat(path: bytes, flags: int = 0, dirfd: int = abi.AT_FDCWD) -> bytes:
-    """A request to open a file."""
+    """Returns a request to open a file."""
     return encode_request(257, (dirfd, ADDRESS, flags, 0), (path,))
 
 
 def write(fd: int, data: bytes) -> bytes:
-    """A request to write."""
+    """Returns a request to write."""
     return encode_request(1, (fd, ADDRESS, len(data)), (data,))
 
 
 def made_up(
     path: Path, fill: Callable[[Encoder], Iterable[object]], *, run: Any = None, rows: Any = None, **start: Any
 ) -> Path:
-    """Writes a record. fill: writes events, and yields now and then. run: how it has ended; None for one cut off."""
+    """Writes a record. fill: encodes events, and yields now and then. run: its result; None for a truncated record."""
     seen = {
         "guest": {"name": "pypy3.11"}, "recorded": "2026-01-01T00:00:00+00:00", "argv": ["/usr/bin/pypy3", "/box/a.py"],
         "policy": {}, "calls": table() if rows is None else rows, **start,

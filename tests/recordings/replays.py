@@ -1,4 +1,4 @@
-"""What tests ask of a replay: that all is as it was recorded."""
+"""Checks that a replay does the same as the recorded run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from proxybox.records.replaying import Replay
 
 
 def told(result: Result) -> dict[str, Any]:
-    """All that a Result tells, but for where its record is."""
+    """Returns everything in a Result, except where its record is."""
     data = result.to_dict()
     return {key: value for key, value in data.items() if not key.startswith("record")} | {"output": result.output}
 
 
 def replayed(record: Path, **how: Any) -> Replay:
-    """The replay, which must be as recorded."""
+    """Replays a record, checks that it does the same as the recorded run, and returns the replay."""
     done = proxybox.replay(record, **how)
     assert done.divergence is None
     assert done.is_complete

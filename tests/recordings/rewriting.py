@@ -1,4 +1,4 @@
-"""Records that were changed by somebody who knows the format: whole again, with a chain that holds."""
+"""Records that were changed by somebody who knows the format: complete, with a valid hash chain."""
 
 import io
 import json
@@ -10,13 +10,13 @@ from proxybox.controller.record.format import FrameKind, FrameWriter, RecordFram
 
 
 def frames_of(path: Path) -> list[RecordFrame]:
-    """The frames of a record."""
+    """Returns the frames of a record."""
     with path.open("rb") as file:
         return list(frames(file))
 
 
 def written(path: Path, changed: list[tuple[int, bytes]]) -> Path:
-    """Writes a record of these frames, whose chain holds."""
+    """Writes a record of these frames, with a valid hash chain."""
     with path.open("wb") as file:
         writer = FrameWriter(file)
         for kind, data in changed:
@@ -31,7 +31,7 @@ def changed(path: Path, kind: FrameKind, change: Callable[[bytes], bytes]) -> Pa
 
 
 def with_start(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """Changes what START tells; the function changes the dict in place."""
+    """Changes the content of START. change: changes the dict in place."""
 
     def change_json(data: bytes) -> bytes:
         seen = json.loads(data)
@@ -42,5 +42,5 @@ def with_start(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 
 def read_whole(data: bytes) -> list[RecordFrame]:
-    """All frames of a record's bytes."""
+    """Returns all frames in a record's bytes."""
     return list(frames(io.BytesIO(data)))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-#: Packages that they need, by the names of their distributions.
+#: The packages that they need, by the names of their distributions.
 WANTED = ("numpy", "pandas")
 
 PROGRAMS = {
@@ -82,7 +82,7 @@ for kind, part in whole.groupby("kind"):
 print(len(parts), whole["n"].sum(), pd.read_pickle("tea.pickle").shape, pd.read_json("tea.jsonl", lines=True).shape)
 """,
 }
-#: Where there is matplotlib, too.
+#: Programs that also need matplotlib.
 FIGURES = {
     "a figure": """
 import hashlib
@@ -98,7 +98,7 @@ print(*(hashlib.sha256(open(name, "rb").read()).hexdigest() for name in ("sales.
 
 
 def make_inputs(folder: Path) -> None:
-    """Writes what the programs read."""
+    """Writes the input files of the programs."""
     cities, kinds = ("Aachen", "Bonn", "Celle", "Düren"), ("tea", "coffee", "milk")
     rows = [
         f"{cities[n % 4]},{kinds[n * 7 % 3]},{n * 37 % 23},{n * 11 % 97 / 10},2026-{n % 12 + 1:02}-{n % 28 + 1:02}"

@@ -1,4 +1,4 @@
-"""What a request asks: neither addresses, nor what no handler reads."""
+"""The part of a request that is compared: neither addresses, nor bytes that no handler reads."""
 
 import json
 import struct
@@ -19,7 +19,7 @@ GARBAGE = 0x7F12_3456_789A_BCDE
 
 
 def same(number: int, one: Any, other: Any) -> bool:
-    """Whether two requests ask the same, each given as registers and memory."""
+    """Returns whether two requests ask the same, each given as registers and memory."""
     return calls.same(ROWS[number], encode_request(number, *one), encode_request(number, *other))
 
 
@@ -90,7 +90,7 @@ def test_what_is_read_is_compared(number: int, one: Any, other: Any) -> None:
 
 
 def test_an_open_of_an_earlier_stub_is_compared_with_todays() -> None:
-    """It had the descriptor to be closed, plus one, in the upper half of the mode, and said how much room there was."""
+    """Its mode's upper half was the descriptor to close, plus one; its last register was the room for the answer."""
     row = next(row for row in calls.table() if row[0] == CALL_OPEN)
     path = row[3][1]
     parameters = [row[3][0], path, row[3][2], ["mode", "Q", False], ["place", "Q", True], ["room", "Q", False]]

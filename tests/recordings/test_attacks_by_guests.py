@@ -1,4 +1,4 @@
-"""Hostile programs in recorded boxes: they may spoil their own record, and nothing else."""
+"""Hostile programs in recorded boxes: they may damage their own record, and nothing else."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ def run(code: str, record: Path, **fields: Any) -> proxybox.Result:
 
 @pytest.mark.parametrize("fd", ["f", "777", "os.open('/dev/zero', 0)"])
 def test_an_answer_that_looks_like_a_mapping_is_none(fd: str, record: Path) -> None:
-    """LIBRARY is also an offset that lseek(2) may return."""
+    """The value LIBRARY is also an offset that lseek(2) may return."""
     code = f"{LIBC}f = os.open('/tmp/x', 66); os.ftruncate(f, 1 << 42)\n"
     code += f"print(libc.syscall(8, f, ctypes.c_long(1 << 41), 0, ctypes.c_long(0), ctypes.c_long({fd})))"
     result = run(code, record, limits={"wall_time": 20, "disk": None})
@@ -46,7 +46,7 @@ def test_large_requests_are_recorded_and_do_not_fill_the_memory(record: Path) ->
 
 
 def test_the_guest_pays_for_the_packing_of_its_record(record: Path) -> None:
-    """Random bytes are 20 ms a MiB for the recorder's thread: without it, 200 MiB would pass."""
+    """Random bytes cost the recorder's thread 20 ms per MiB: if that were free, 200 MiB would be within the limit."""
     code = "import os\nfor _ in range(200): os.urandom(1 << 20)\nprint('all of them')"
     result = run(code, record, limits={"wall_time": 100, "cpu_time": 1})
     assert (result.status, result.why) == (Status.TIME_LIMIT, "limits.cpu_time"), result.stdout

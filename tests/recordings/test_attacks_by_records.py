@@ -1,4 +1,4 @@
-"""Records that somebody has made up: they can lead a guest anywhere, and nothing else to anything."""
+"""Forged records: they may determine what the guest does, and affect nothing else."""
 
 import contextlib
 import copy
@@ -51,7 +51,7 @@ def events_of(path: Path) -> list[events.Event]:
 
 
 def rewritten(path: Path, found: list[events.Event]) -> Path:
-    """Writes the record with these events instead of its own."""
+    """Writes the record with these events in place of its own."""
     encoder = Encoder(0)
     for event in found:
         if isinstance(event, CallEvent | events.Answered):
@@ -87,7 +87,7 @@ def _effects(encoder: Encoder, event: CallEvent | events.Answered) -> None:
 
 
 def changed_calls(path: Path, which: Callable[[CallEvent], bool], change: Callable[[CallEvent], object]) -> Path:
-    """Changes the calls that `which` finds, in place."""
+    """Changes the calls for which `which` is true, in place."""
     found = copy.deepcopy(events_of(path))
     calls = [event for event in found if isinstance(event, CallEvent) and which(event)]
     assert calls
@@ -107,7 +107,7 @@ def reads_the_program(call: CallEvent) -> bool:
 
 
 def test_a_record_cannot_have_a_copy_made(record: Path) -> None:
-    """Its answers are what the stub takes for the controller's wish to look into the program."""
+    """A forged answer is the value by which the controller tells the stub to make a copy of the program."""
     found = events_of(record)
     calls = [index for index, each in enumerate(found) if isinstance(each, CallEvent) and each.answer is not None]
     settle()
@@ -168,7 +168,7 @@ def test_a_mapping_that_was_never_asked_for_is_not_granted(record: Path) -> None
     done = None
     with contextlib.suppress(RecordError):
         done = proxybox.replay(record)
-    assert done is None or done.ok  # it was put at a descriptor of the guest's that nothing maps
+    assert done is None or done.ok  # its descriptor is one of the guest's that nothing maps
 
 
 def test_mounts_of_the_recorded_policy_are_not_made(record: Path, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_policy_that_makes_no_sense_is_refused(policy: Any, record: Path) -> N
         done = proxybox.replay(record)
     except RecordError:
         return
-    assert done.result.status in Status  # an empty policy is one
+    assert done.result.status in Status  # an empty policy is a policy
 
 
 # --- the guest --------------------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_an_end_that_makes_no_sense_is_refused(end: bytes, record: Path) -> None
 
 
 def test_made_up_events_end_a_replay_and_nothing_else(record: Path) -> None:
-    """Some of many: tests/soak/records.py goes on."""
+    """A few of many: tests/soak/records.py tries more."""
     found, chance = events_of(record), random.Random(20)
     for _ in range(12):
         forged = copy.deepcopy(found)
@@ -463,7 +463,7 @@ def test_what_is_kept_of_effects_is_bounded(record: Path) -> None:
 
 @pytest.mark.parametrize("effect", [events.Clocks(bytes(9 * 256)), events.PrintedData(0, 7 << 20, bytes(7 << 20))])
 def test_the_size_of_what_is_kept_of_effects_is_bounded(effect: events.Effect, record: Path) -> None:
-    """A frame of them takes a few kilobytes of a file, and they are kept until their call comes."""
+    """A frame of effects takes a few kilobytes in a file, and effects are in memory until their call comes."""
     encoder = Encoder(0)
     if isinstance(effect, events.Clocks):
         for _ in range(3000):
@@ -489,7 +489,7 @@ def test_a_signature_has_its_size(record: Path) -> None:
 
 
 def ended(record: Path, change: Callable[[dict[str, Any]], object], *contents: bytes) -> Path:
-    """Changes what END tells, in place, and puts contents behind those that it names."""
+    """Changes the dict of END in place, and adds contents after those that END names."""
     whole = [(each.kind, each.data) for each in frames_of(record)]
     at = next(at for at, (kind, _) in enumerate(whole) if kind == FrameKind.END)
     seen = json.loads(whole[at][1])
@@ -500,7 +500,7 @@ def ended(record: Path, change: Callable[[dict[str, Any]], object], *contents: b
 
 
 def test_a_list_of_changed_files_is_no_bomb(record: Path) -> None:
-    """Three bytes of it are an empty list of 56, and a thousand of them are one byte of the file."""
+    """Three of its bytes are an empty list of 56 bytes, and a thousand of its bytes are compressed to one."""
     bomb = b"[" + b"[]," * (2 << 20) + b"[]]"
     ended(record, lambda end: end.update(changes=len(end["sizes"]) - 1), bomb)
     assert record.stat().st_size < 100_000
@@ -517,7 +517,7 @@ def test_usage_is_numbers(name: str, amount: Any, record: Path) -> None:
 
 
 def test_any_number_of_signals_can_be_read(tmp_path: Path) -> None:
-    """A program sends itself as many as it likes, and has its record read nevertheless."""
+    """A program may send itself any number of signals; its record can still be read."""
 
     def fill(encoder: Encoder) -> Iterator[None]:
         encoder.call(0, 0, encode_request(39), 5)
@@ -531,7 +531,7 @@ def test_any_number_of_signals_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_replay_at_a_speed_ends_in_its_time(record: Path) -> None:
-    """The record tells that a minute has passed before an answer."""
+    """The record says that a minute has passed before an answer."""
     found = copy.deepcopy(events_of(record))
     for event in found[len(found) // 2 :]:
         if isinstance(event, CallEvent | events.Answered):

@@ -1,4 +1,4 @@
-"""What a replay finds out anew of a Result, and what it says that it has taken from the record."""
+"""The parts of a Result that a replay computes itself, and those that it names as taken from the record."""
 
 import json
 import time
@@ -49,7 +49,7 @@ def record(taken: bytes, tmp_path: Path) -> Path:
 
 
 def ended(record: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """Changes what END tells."""
+    """Changes the dict of END."""
 
     def change_json(data: bytes) -> bytes:
         seen = json.loads(data)
@@ -60,7 +60,7 @@ def ended(record: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 
 def parts(record: Path) -> str:
-    """Why a replay parts."""
+    """Returns why a replay parts from the record."""
     done = proxybox.replay(record)
     assert not done.ok
     assert done.divergence is not None
@@ -142,7 +142,7 @@ def test_a_file_that_was_not_written_is_none(record: Path) -> None:
 
 
 def written(code: str, path: Path, **options: Any) -> tuple[Writes, proxybox.Result]:
-    """What the calls of a program tell of its files."""
+    """Runs a program, and returns what its calls say about its files, and its result."""
     result = proxybox.run(code, record=path, **options).check()
     with Record(path) as read:
         writes = Writes(read.policy.environment.cwd)
@@ -211,7 +211,7 @@ MAKE, CLOSE_RANGE, RENAME = 0o301, 436, 82  # O_WRONLY, O_CREAT and O_EXCL
 
 
 def followed(path: Path, fill: Callable[[Encoder], Iterator[None]]) -> tuple[Writes, float]:
-    """What made-up calls tell of files, and the CPU time that it took."""
+    """Returns what made-up calls say about files, and the CPU time for reading them."""
     writes, begun = Writes("/box"), time.process_time()
     with Record(made_up(path, fill)) as read:
         for call in read.calls():
@@ -224,7 +224,7 @@ def added(name: str, content: bytes = b"") -> Change:
 
 
 def test_files_with_holes_are_not_kept_whole(tmp_path: Path) -> None:
-    """Each of them is one page in a box, and its size is what the program wants."""
+    """In a box each of these files is one page, and its size is any number."""
 
     def fill(encoder: Encoder) -> Iterator[None]:
         for at in range(40):

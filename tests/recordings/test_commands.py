@@ -1,4 +1,4 @@
-"""The commands about records, as a person types them."""
+"""The commands for records, as a person types them."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def test_a_record_is_replayed_at_once(record: Path) -> None:
 
 
 def test_a_message_begins_a_line(record: Path, tmp_path: Path) -> None:
-    """Where both streams lead to one place, and what was printed, or cut, ends without a newline."""
+    """Both streams go to one file, and the output, complete or cut, ends without a newline."""
     with (tmp_path / "both").open("w+") as file:
         for words in (
             ("run", "--record", record, "--check", "--set", "output.limit=10", "-c", "print('12345678901234')"),
@@ -67,7 +67,7 @@ def test_a_message_begins_a_line(record: Path, tmp_path: Path) -> None:
         file.seek(0)
         said = file.read().splitlines()
     assert [line.partition(":")[0] for line in said] == [
-        "1234567890", "proxybox", "proxybox", "1234567890", "proxybox",  # what was cut, and whether it does the same
+        "1234567890", "proxybox", "proxybox", "1234567890", "proxybox",  # the cut, and the check
     ]  # fmt: skip
     done = proxybox(
         "run", "--set", "output.limit=3", "--set", "output.on_excess=end", "-c", "print('12345')", status=153
@@ -94,7 +94,7 @@ def test_a_policy_is_told_with_its_record(record: Path) -> None:
 
 
 def test_a_parting_shows_what_differs() -> None:
-    """Both calls look alike where what they pass differs far behind its beginning."""
+    """Both calls look the same: their data differs only far from its beginning."""
     passed = [b"x" * 300 + text for text in (b"one", b"two")]
     expected, got = (RequestText(1, "write", {"fd": 1, "buf": each}, {"fd": 1, "buf": each}) for each in passed)
     lines = parting(Divergence(7, "the program asks something else", expected, got), Paint(io.StringIO()))
@@ -189,7 +189,7 @@ find("/usr")
 
 @pytest.fixture
 def listed(record: Path) -> tuple[Path, int]:
-    """A record, and the number of a call that its fourth line makes."""
+    """A record, and the number of a call that the program's fourth line makes."""
     proxybox("run", "--record", record, "-c", LOOKED)
     lines = json.loads(proxybox("explain", "--lines", "--json", record).stdout)["lines"]
     assert [each["function"] for each in lines if each["line"] == 4] == ["find"]

@@ -1,4 +1,4 @@
-"""proxybox diff, of programs that ran: each cause that can be had is named."""
+"""proxybox diff, with programs that ran: each cause that can occur is named."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ Two = Callable[..., Difference]
 
 @pytest.fixture
 def two(tmp_path: Path) -> Two:
-    """Records two runs, each with its own arguments, and compares them."""
+    """Returns a function that records two runs, each with its own arguments, and compares them."""
 
     def made(ours: dict[str, Any], theirs: dict[str, Any] | None = None, **both: Any) -> Difference:
         paths = [tmp_path / "a.pbx", tmp_path / "b.pbx"]
@@ -45,7 +45,7 @@ def test_two_runs_that_do_the_same_are_the_same(two: Two) -> None:
     found = two({"code": "print('hello')"})
     assert found.same
     assert found.parting is None
-    assert found.first is not None  # the C library takes random bytes before anything else
+    assert found.first is not None  # the C library takes random bytes first
     assert set(found.counts) <= {"start", "hash seed", "interpreter's clock", "times"}
 
 
@@ -81,7 +81,7 @@ def test_urandom(two: Two) -> None:
 
 
 def test_the_seed_of_hashes(two: Two) -> None:
-    """Texts have other hashes in each run, and nothing else tells."""
+    """Strings have other hashes in each run, and no call shows that."""
     found = two({"code": "print(hash('a'))"})
     assert cause(found).kind.name == "hash seed"
     assert "PYTHONHASHSEED=0" in cause(found).kind.advice
@@ -147,7 +147,7 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_another_mount(two: Two, tmp_path: Path) -> None:
-    """The setting of the policy comes first, and then the file that is another one by it."""
+    """The policy's setting is first, and then the file, which differs because of the setting."""
 
     def mounted(text: str) -> dict[str, Any]:
         folder = tmp_path / text
@@ -171,7 +171,7 @@ def test_a_host_function(tmp_path: Path) -> None:
 
 
 def test_another_policy(two: Two) -> None:
-    """A call that one of the policies refuses."""
+    """One of the policies refuses a call."""
     code = "import threading\ntry: threading.Thread(target=print).start()\nexcept RuntimeError: print('none')"
     found = two({"policy": Policy()}, {"policy": Policy(limits=Limits(threads=1))}, code=code)
     assert (cause(found).kind.name, cause(found).kind.group) == ("refusal", Group.POLICY)
@@ -212,7 +212,7 @@ def test_a_program_that_was_ended(two: Two) -> None:
 
 
 def test_replays_tell_which_answer_led_to_it(two: Two) -> None:
-    """By their places, the random bytes would be the likelier cause: they come last."""
+    """By position, the random bytes would be the more probable cause, because they are the last difference."""
     code = "import os, time; now = time.time(); os.urandom(8); print(int(now * 1e6) % 1000003)"
     found = two({"code": code})
     assert [each.kind.name for each in found.causes[:2]] == ["random", "clock"]
@@ -231,12 +231,12 @@ def test_replays_with_a_content(two: Two) -> None:
 
 
 def test_what_replays_cannot_tell(two: Two) -> None:
-    """Another policy is no answer: the first program cannot be given it."""
+    """Replays can change answers, but not the start of the first program."""
     found = two({"args": ["1"]}, {"args": ["2"]}, code="import sys; print(sys.argv[1:])")
     assert trying.tried(found).causes[0].tried == ""
 
 
-#: What programs make up for themselves, before anything else differs.
+#: Values that programs make up before anything else differs.
 MADE_UP = {
     "a sleep": "import random, time; time.sleep(random.random() / 1000)",
     "a timestamp": "import time\nwith open('log', 'w') as log: log.write(f'it began at {time.time()}')",
@@ -248,7 +248,7 @@ MADE_UP = {
 
 @pytest.mark.parametrize("name", MADE_UP)
 def test_what_a_program_makes_up_does_not_part_the_runs(name: str, tmp_path: Path) -> None:
-    """The outcome is explained: it failed, by chance, long after the first call that differs."""
+    """The end is explained: the program failed by chance, long after the first call that differs."""
     code = f"{MADE_UP[name]}\nimport os, sys\nodd = os.urandom(1)[0] & 1\nsys.exit('it failed' if odd else 0)"
     by_end: dict[int | None, Path] = {}
     for number in range(64):
@@ -388,7 +388,7 @@ def test_a_start_that_makes_no_sense(start: dict[str, Any], tmp_path: Path, caps
 
 
 def test_random_bytes_for_events(tmp_path: Path) -> None:
-    """Whatever the events are, a comparison ends, with a result or with RecordError."""
+    """For any bytes, a comparison ends, with a result or with RecordError."""
     start = {"calls": calls.table()}
     good = Encoder(0)
     for number in range(300):

@@ -1,4 +1,4 @@
-"""How runs are compared: made-up calls, whose differences are known."""
+"""The comparison of runs: made-up calls with known differences."""
 
 import itertools
 import struct
@@ -36,7 +36,7 @@ def stat(size: int = 10, mtime: int = 1, ino: int = 7) -> bytes:
 
 
 def call(name: str, result: int | None = 0, *stored: Stored | bytes, thread: int = 0, **asked: Any) -> RecordedCall:
-    """A call without its number, which `run` gives."""
+    """Returns a call without its number, which `run` adds."""
     pieces = tuple(each if isinstance(each, Stored) else Stored(len(each), each) for each in stored)
     printed = ((asked["fd"] - 1, asked["buf"]),) if name == "write" and asked.get("fd") in (1, 2) else ()
     return RecordedCall(0, thread, 0.0, name, "", asked, asked, result, 0.0, pieces, printed=printed)
@@ -62,7 +62,7 @@ INPUTS = RunInputs(argv=("/usr/bin/pypy3", SCRIPT))
 
 
 def run(*calls: RecordedCall, inputs: RunInputs = INPUTS, **fields: Any) -> ComparedRun:
-    """A run that begins with its script, and then makes these calls."""
+    """Returns a run that begins with its script, and then makes these calls."""
     made = numbered([call("getrandom", 16, b"0" * 16, count=16, buf=True, flags=1), opened(SCRIPT), *calls])
     return ComparedRun("run", inputs, lambda: made, **fields)
 
@@ -129,7 +129,7 @@ def entries(*names: bytes) -> bytes:
 CLOCK = struct.Struct("<qq")
 
 
-#: Pairs of calls that are answered otherwise, with the kind of the difference, and what it is about.
+#: Pairs of calls with different answers: the kind of the difference, the calls of both runs, and its subject.
 KINDS: list[tuple[str, list[RecordedCall], list[RecordedCall], str]] = [
     ("content", [opened("/data"), read(b"one\ntwo\n")], [opened("/data"), read(b"one\n2\n")], "the content of /data"),
     ("existence", [opened("/data", -2)], [opened("/data", 3)], "whether /data exists"),
@@ -249,7 +249,7 @@ def test_what_was_given_comes_first() -> None:
     seeds = {"environment": {"A": "1", "PYTHONHASHSEED": "1"}}, {"environment": {"A": "2", "PYTHONHASHSEED": "2"}}
     assert causes(*seeds)[1] == "PYTHONHASHSEED, the seed of hashes"
     policies = {"policy": {"limits": {"threads": 1}}}, {"policy": {"limits": {"threads": 2}}}
-    assert causes(*policies)[0] == "identity"  # a limit that no run has reached
+    assert causes(*policies)[0] == "identity"  # no run has reached this limit
     policies = {"policy": {"environment": {"uid": 1}}}, {"policy": {"environment": {"uid": 2}}}
     assert causes(*policies) == ("policy", "environment.uid", Group.POLICY)
 
@@ -272,7 +272,7 @@ def test_a_signal_is_told_by_its_place() -> None:
 
 
 def threads(first: int, *order: int) -> ComparedRun:
-    """Two threads, of which each makes three calls, in this order. first: the channel of the first of them."""
+    """Returns a run of two threads with three calls each, in this order. first: the channel of the first thread."""
     channels = {1: first, 2: 3 - first}
     begun = [call("clone", 101 << 16 | channels[1], flags=1), call("clone", 102 << 16 | channels[2], flags=1)]
     steps = {thread: iter(range(3)) for thread in channels}
@@ -314,7 +314,7 @@ def test_readings_that_are_handed_over_belong_to_the_next_call() -> None:
 
 
 def test_calls_are_aligned_and_not_counted() -> None:
-    """A call that one run makes besides does not make all that follow it others."""
+    """When one run makes an additional call, the calls after it are still paired."""
     rest = [call("chdir", 0, path=b"%d" % number) for number in range(100)]
     found = compare(run(*rest), run(*rest[:50], call("sync"), *rest[50:]))
     asked = [row for row in found.rows if row.how == "asked"]
@@ -380,7 +380,7 @@ def test_rows_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_many_answers_the_first_and_the_last_are_shown() -> None:
-    """All are counted."""
+    """All of them are counted."""
 
     def made(sign: int) -> ComparedRun:
         return run(*(call("getpid", sign * (number + 1)) for number in range(3000)), printed(str(sign)))

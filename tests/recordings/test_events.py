@@ -1,4 +1,4 @@
-"""Events as bytes and back; and bytes that no encoder has written."""
+"""Events as bytes and back; and bytes that are no events."""
 
 import contextlib
 from typing import Any
@@ -72,7 +72,7 @@ def test_the_same_contents_are_stored_once() -> None:
         encoder.call(0, at, encode_request(0, (3, 4096)), len(data), [StoredData(1, 0, data)])
         encoder.call(0, at, encode_request(1, (1, 4096, len(data)), (data,)), len(data))
     written = encoder.take()
-    assert len(written) < 3 * len(data)  # a request holds the size of its memory, too
+    assert len(written) < 3 * len(data)  # a request contains the size of its memory, too
     assert {each.answer.stored[0].data for each in decoded(written)
             if isinstance(each, CallEvent) and each.answer and each.answer.stored} == {data}  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""What a record says of itself: whether a replay of it does the same, and from which call on it may not.
+"""What a record says about itself: whether a replay does the same, and from which call on it may differ.
 
-Whether others go on beside a thread, and whether a replay has parted, is a matter of what the threads do: how much of a
-busy machine they get decides nothing.
+Whether threads run at the same time, and whether a replay has parted, depends only on what the threads do. It does not
+depend on the CPU time that they get on a busy machine.
 """
 
 import threading
@@ -36,7 +36,7 @@ for each in threads: each.start()
 for each in threads: each.join()
 print(done)
 """
-#: A thread computes for long while another one wants to go on.
+#: One thread computes for long while another one wants to continue.
 COMPUTES = """
 import threading, time
 computes = True
@@ -97,7 +97,7 @@ def test_a_process_whose_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Stopping:
-    """Stops a guest a few times, for longer than its threads once had to ask, as the rotation of boxes may do."""
+    """Stops a guest a few times, for longer than threads once had until their request, like the rotation of boxes."""
 
     def __init__(self, process: GuestProcess) -> None:
         self._watch, self.stops = process.watch, 0
@@ -152,7 +152,7 @@ def test_a_replayed_guest_that_gets_no_cpu_has_not_parted(
 
 
 def test_a_call_that_does_not_come_is_noticed(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guest waits for an answer that it does not get: nobody computes, so no call can come."""
+    """The guest waits for an answer that does not come: no thread computes, so no call can come."""
     proxybox.run("import os; os.getppid(); print(1)", record=record).check()
     answers = Replayer._answer
 
@@ -239,7 +239,7 @@ def test_what_is_told_is_read_again() -> None:
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[None]:
-    """Four busy loops beside the tests."""
+    """Four busy loops during the tests."""
     with busy_loops(4):
         yield
 

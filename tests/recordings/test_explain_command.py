@@ -1,4 +1,4 @@
-"""`proxybox explain`: what it prints and writes, and what it says where it cannot."""
+"""`proxybox explain`: its output and files, and its error messages."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """The exit status of a command line, and what it printed."""
+    """Runs a command line; returns its exit status, and its output."""
     status = cli.main(["explain", *map(str, words)])
     return status, *capfd.readouterr()
 

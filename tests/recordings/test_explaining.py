@@ -1,4 +1,4 @@
-"""What `explain` tells of records: of real runs, and of records that were made up to break it or whoever reads it."""
+"""The explanations of records: of real runs, and of records that attack the explanation or its reader."""
 
 import io
 import json
@@ -58,13 +58,13 @@ print("to the one"); os.write(2, b"to the other\\n")
 
 
 def told(path: Path, *consumers: Any) -> RecordSummary:
-    """The explanation of a record."""
+    """Returns the explanation of a record."""
     with Record(path) as record:
         return explain(record, consumers)
 
 
 def words(explanation: RecordSummary, *, everything: bool = False) -> dict[str, str]:
-    """The sections, each as one text."""
+    """Returns the sections by title, each as one text."""
     return {
         each.title: "\n".join([*each.lines, *("  ".join(row) for row in each.rows), *each.after])
         for each in sections(explanation, everything=everything)
@@ -124,7 +124,7 @@ def test_what_was_printed_asked_and_refused(recorded: Path) -> None:
 
 
 def test_where_a_thread_waited(recorded: Path) -> None:
-    """It sleeps until a time, so the wait is shorter than the sleep by what went by before the call came."""
+    """It sleeps until a time, so the wait is shorter than the sleep by the time before the call."""
     account = told(recorded).account
     slept = [wait for (name, _), wait in account.waits.items() if name in ("clock_nanosleep", "nanosleep")]
     assert sum(wait.total for wait in slept) >= 0.05
@@ -203,12 +203,12 @@ def test_picture_shows_threads_waits_refusals_and_output(recorded: Path) -> None
 
 
 def recorded_call(name: str, result: int | None = 0, /, **arguments: Any) -> RecordedCall:
-    """A call as a record tells it."""
+    """Returns a call as a record has it."""
     return RecordedCall(1, 0, 0.0, name, "paths", arguments, {}, result=result)
 
 
 def after(*calls: RecordedCall) -> OpenFiles:
-    """Descriptors after these calls."""
+    """Returns the descriptors after these calls."""
     files = OpenFiles("/box")
     for call in calls:
         files.follow(call)
@@ -231,14 +231,14 @@ def test_paths_count_from_their_directories() -> None:
 
 @pytest.mark.parametrize("path", [b"/" + b"a" * 4000, b"a" * 4000, b"/\xf0" * 2000])
 def test_long_paths_are_cut(path: bytes) -> None:
-    """Each byte that is no UTF-8 takes four characters."""
+    """Each byte that is no UTF-8 becomes four characters."""
     files = after(recorded_call("chdir", path=path), recorded_call("openat", 5, dirfd=-100, path=path))
     assert len(files.subject(recorded_call("stat", path=path))) <= openfiles.LONGEST_PATH
     assert max(len(files.cwd), len(files.name(5))) <= openfiles.LONGEST_PATH
 
 
 def test_parents_stay_in_paths() -> None:
-    """A symbolic link may stand before `..`."""
+    """The part before `..` may be a symbolic link."""
     assert OpenFiles("/box").subject(recorded_call("stat", path=b"link/../x")) == "/box/link/../x"
 
 
@@ -273,7 +273,7 @@ def test_durations() -> None:
 
 # --- attacks ----------------------------------------------------------------------------------------------------------
 
-#: It closes elements and attributes, moves the cursor, reorders text, and would be a frame or an event of its own.
+#: A text that closes elements and attributes, moves the cursor, reorders text, and looks like a frame or an event.
 EVIL = '/\x1b[2J\x9b\r\n\u202e</title><script>alert(1)</script>"\' onload=x <img src=//x>;evil 99\n","ph":"M"]]>\u2066'
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 ELEMENTS = {
@@ -287,7 +287,7 @@ ATTRIBUTES = {
 
 
 class Elements(HTMLParser):
-    """The elements and attributes of a page, as a browser sees them."""
+    """The elements and attributes of a page, as a browser parses them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ def test_names_cannot_add_elements_to_a_page(evil: Path) -> None:
     assert found.seen <= ELEMENTS
     assert found.attributes <= ATTRIBUTES
     assert not UNSAFE.search(text.replace("\n", ""))
-    assert "alert(1)" in text  # it is there, as text
+    assert "alert(1)" in text  # it is in the page, as text
 
 
 def test_names_cannot_add_elements_to_a_picture(evil: Path) -> None:
@@ -356,14 +356,14 @@ def test_names_cannot_add_stacks_events_or_lines(evil: Path) -> None:
 
 
 def test_a_style_sheet_cannot_be_left(evil: Path) -> None:
-    """The one element whose text is not escaped in HTML has no text of a record."""
+    """The only element whose text is not escaped in HTML contains no text of a record."""
     line = Timeline()
     text = page(line, "</style>", sections(told(evil, line)))
     assert text.count("</style>") == 1
 
 
 def test_a_table_of_calls_that_lies_about_types(tmp_path: Path) -> None:
-    """Numbers where paths are expected, memory where numbers are."""
+    """Numbers where paths are expected, and memory where numbers are expected."""
     number, memory = ["i4x", False], [3, 16, "", True, False]
     rows = [
         [257, "openat", "paths", [["dirfd", *memory], ["path", *number], ["flags", *memory]]],
@@ -501,7 +501,7 @@ def test_files_waits_and_refusals_without_end(tmp_path: Path, monkeypatch: pytes
 
 
 def test_deep_stacks_without_end_are_not_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program can lie about its frames: hundreds at each call, with long names, and all of them different."""
+    """A program can forge its frames: hundreds at each call, with long names, and all of them different."""
     monkeypatch.setattr(profiles, "MOST_FOLDED", 1 << 20)
     calls, names = 500, ["\x1b" * 390 + str(at) for at in range(60)]
 

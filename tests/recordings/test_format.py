@@ -1,4 +1,4 @@
-"""The file of a record: whatever was changed in it is seen, and no size in it is believed."""
+"""The file of a record: any change in it is detected, and no size in it is trusted."""
 
 import io
 import random
@@ -68,7 +68,7 @@ def test_another_major_version_is_refused() -> None:
 
 
 def forged(stored: bytes, size: int, packing: int = 1, claims: int | None = None) -> bytes:
-    """A record with one frame that says what it likes, with a chain that holds."""
+    """Returns a record with one frame of any contents, with a valid hash chain."""
     head = HEAD.pack(form.MAGIC, form.MAJOR, form.MINOR)
     before = struct.pack("<BBHII", FrameKind.EVENTS, packing, 0, len(stored) if claims is None else claims, size)
     chain = form._digest(form._digest(head), before, stored)

@@ -20,13 +20,13 @@ pytestmark = pytest.mark.parametrize("record", GOLDEN, ids=[path.stem for path i
 
 
 def expected(record: Path) -> Any:
-    """What the Result of the recorded run told then. A newer version may tell more."""
+    """Returns the Result of the recorded run as it was then. A newer version may have more fields."""
     return json.loads(record.with_suffix(".json").read_text())
 
 
 def assert_as_then(result: proxybox.Result, record: Path) -> None:
     then, now = expected(record), told(result)
-    then["result"].pop("hint")  # not recorded: it is made anew of what was
+    then["result"].pop("hint")  # not recorded: it is computed again
     assert now["output"] == then["output"]
     assert {name: now["result"].get(name) for name in then["result"]} == then["result"]
 

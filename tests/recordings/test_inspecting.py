@@ -1,4 +1,4 @@
-"""Looks into replayed programs, with real guests: which lines make calls, and sessions in copies of the program."""
+"""Looks into replayed programs, with real guests: the lines that make calls, and sessions in copies of the program."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from tests.hostile.conftest import children
 
 EACH_GUEST = True
 
-#: The main program of a folder, each line with what it does.
+#: A main program; each of its lines does one thing.
 SOURCE = """\
 import os
 def look(path):
@@ -54,7 +54,7 @@ def taken(guest_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at(path: Path, wanted: Callable[[ReplayedCall], bool], look: Callable[[ReplayedCall], Any]) -> list[Any]:
-    """What `look` returns at the first call that is wanted; the replay goes on, and is as recorded."""
+    """Returns the value of `look` at the first wanted call; the replay continues, and does the same as the run."""
     found: list[Any] = []
 
     def on_call(call: ReplayedCall) -> None:
@@ -66,7 +66,7 @@ def at(path: Path, wanted: Callable[[ReplayedCall], bool], look: Callable[[Repla
 
 
 def listing(call: ReplayedCall) -> bool:
-    """Whether the call opens /usr, which the program lists."""
+    """Returns whether the call opens /usr, which the program lists."""
     return call.asked.name == "openat" and call.asked.arguments.get("path") == b"/usr" and bool(call.stack())
 
 
@@ -92,7 +92,7 @@ def test_each_call_is_made_by_its_line(lines: Lines) -> None:
 
 def test_a_loop_that_was_compiled_has_its_line(lines: Lines) -> None:
     count = sum(stack[0].file == FILE and stack[0].line == 15 for stack in lines.stacks.values())
-    assert count in (1200, 1)  # every call, or the one that lasts
+    assert count in (1200, 1)  # every call, or one for compiled code
 
 
 def test_looks_do_not_change_the_replay(lines: Lines) -> None:
@@ -255,7 +255,7 @@ def test_the_time_of_a_look_is_not_charged(taken: Path) -> None:
 
 # --- programs that mind -----------------------------------------------------------------------------------------------
 
-#: Runs `{code}` in the copy, where its source asks for posix.
+#: Runs `{code}` in the copy, when the copy imports posix.
 MINDS = """
 import builtins, ctypes, os, sys
 libc, usual, ROUTE = ctypes.CDLL(None), builtins.__import__, 0x70626f78
@@ -304,7 +304,7 @@ def test_what_is_kept_of_stacks_is_bounded(taken: Path, monkeypatch: pytest.Monk
 
 
 def test_a_thread_that_ends_is_not_looked_into(tmp_path: Path) -> None:
-    """It reads no answer, so no copy would come, and the program would be ended."""
+    """The thread reads no answer, so there would be no copy, and the program would be ended."""
     path = tmp_path / "run.pbx"
     code = """
 import os, threading, time
@@ -369,7 +369,7 @@ def numbers(path: Path, wanted: Callable[[Any], bool]) -> list[int]:
 
 
 def seen(path: Path, number: int, name: str) -> Any:
-    """What a name of the program is in a session at a call."""
+    """Returns the value of a name of the program in a session at a call."""
     found: list[Any] = []
 
     def look(call: ReplayedCall) -> None:
@@ -381,7 +381,7 @@ def seen(path: Path, number: int, name: str) -> Any:
 
 
 def test_a_session_at_the_print_with_which_a_program_ends(tmp_path: Path) -> None:
-    """What it has printed is written when it has run to its end: its names are those of its main module."""
+    """The output is written after the program's last line: its names are those of the main module."""
     path = tmp_path / "run.pbx"
     proxybox.run("total = 42\nprint('the end')", record=path).check()
     number = numbers(path, lambda call: call.name == "write" and call.asked["buf"] == b"the end\n")[-1]
@@ -389,7 +389,7 @@ def test_a_session_at_the_print_with_which_a_program_ends(tmp_path: Path) -> Non
 
 
 def test_a_session_at_an_exception_that_nobody_catches(tmp_path: Path) -> None:
-    """Its names are those of the function that has raised it."""
+    """Its names are those of the function that raised it."""
     path = tmp_path / "run.pbx"
     code = "total = 42\ndef broken(number):\n    inner = number * 2\n    raise ValueError('it broke')\nbroken(4)"
     assert not proxybox.run(code, record=path).ok

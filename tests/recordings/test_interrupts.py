@@ -1,4 +1,4 @@
-"""Interrupts of recorded programs, which wait for the program's next call: none is lost, doubled, or another call's."""
+"""Interrupts of recorded programs wait for the program's next call: none is lost, doubled, or for another call."""
 
 import select
 import threading
@@ -15,10 +15,10 @@ from proxybox.controller.drivers.signalling import SignalDelivery
 from proxybox.controller.record import recording
 from proxybox.controller.record.recorder import Recorder
 
-#: Asks for an interrupt that comes while it computes.
+#: Calls a host function that interrupts the program a moment later, while it computes.
 BEGINS = "import host; host.begins()\n"
 COMPUTES = "for _ in range(60_000_000): pass\n"
-#: A program that misses its interrupt ends without it.
+#: A limit that ends a program whose interrupt was lost.
 FEW = {"wall_time": 20}
 
 
@@ -34,7 +34,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def soon(does: Any) -> threading.Timer:
-    """Has something done by another thread, while the program computes."""
+    """Calls a function in another thread a moment later, while the program computes."""
     timer = threading.Timer(0.05, does)
     timer.start()
     return timer
@@ -76,7 +76,7 @@ def test_an_interrupt_comes_at_once_where_no_thread_can_be_started(
 def test_an_interrupt_that_waits_no_longer_ends_the_wait_of_a_call_on_its_way(
     record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGINT comes when the program has just asked to sleep: it is pending, and the sleep has to be interrupted."""
+    """SIGINT comes just after the program's request to sleep: it is pending, and must interrupt the sleep."""
 
     def holds_back(delivery: SignalDelivery) -> bool:
         (driver,) = (driver for spec in box._boxes for driver in spec._running)
@@ -104,7 +104,7 @@ except KeyboardInterrupt: print("interrupted")
 
 
 def test_an_interrupt_while_a_thread_is_let_in(record: Path) -> None:
-    """Whoever interrupts asks whether the program computes, and the driver adds the line of a new thread meanwhile."""
+    """The interrupting thread reads whether the program computes, while the driver adds the line of a new thread."""
 
     class Meanwhile:
         thread = object()

@@ -1,4 +1,4 @@
-"""Policies without what recorded runs never used."""
+"""Policies without the parts that recorded runs never used."""
 
 import json
 from pathlib import Path

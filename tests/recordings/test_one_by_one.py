@@ -1,4 +1,4 @@
-"""Whose turn it is among the threads of a recorded guest, and who waits for which word."""
+"""The turns of a recorded guest's threads, and which thread waits for which message."""
 
 import errno
 import itertools
@@ -35,7 +35,7 @@ def test_a_thread_alone_goes_on() -> None:
 
 def test_nobody_goes_while_another_one_runs() -> None:
     turns = OneByOne(0)
-    turns.goes(1, 0)  # begun by thread 0
+    turns.goes(1, 0)  # started by thread 0
     turns.stops(0)
     assert not turns.may_go_on(0, 0)
     turns.lines_up(0)
@@ -76,7 +76,7 @@ def test_turns_come_in_the_order_of_asking() -> None:
 
 def test_who_ran_beside_another_one_was_not_alone() -> None:
     turns = OneByOne(0)
-    assert not turns.was_alone(0)  # begins a thread just now
+    assert not turns.was_alone(0)  # it is just starting a thread
     turns.goes(1, 0)
     turns.stops(0)
     turns.stops(1)
@@ -182,7 +182,7 @@ def test_a_thread_that_lingers_runs_until_it_has_gone() -> None:
     assert not turns.has_turn(0)
     assert turns.has_turn(0, overdue=True)
     turns.goes(0, 0)
-    assert not turns.was_alone(0)  # the word that it has looked at may be cleared meanwhile
+    assert not turns.was_alone(0)  # the word that it has read may be cleared meanwhile
     turns.stops(0)
     assert not turns.may_go_on(0, 0)
     turns.has_gone()
@@ -212,7 +212,7 @@ print("done")
 def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     late: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's count is late by some looks, as on a busy machine; a hostile thread does not end at all."""
+    """The kernel's count is late by some looks, as on a busy machine; a hostile thread never ends."""
     counted, ended, looks, most = recorded.threads_of, RecordingDispatcher._ended, 0, 0
 
     def count(process: GuestProcess) -> int:
@@ -228,7 +228,7 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
 
     monkeypatch.setattr(recorded, "threads_of", count)
     monkeypatch.setattr(RecordingDispatcher, "_ended", looked)
-    if late == 30:  # such a thread is about to run, which this test's threads are not
+    if late == 30:  # a late thread is about to run; the threads of this test are not
         monkeypatch.setattr(recorded, "all_wait", lambda pid: False)
     path = tmp_path / "run.pbx"
     result = proxybox.run(THREADS, record=path, policy=Policy(limits=Limits(wall_time=60)))
@@ -240,12 +240,12 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recorders that would wait for a thread that is not there until the end of the box."""
+    """Recorders that would wait for a missing thread until the end of the box."""
     monkeypatch.setattr(Patience, "is_over", lambda *_: False)
 
 
 def replayed(code: str, record: Path, guest: str) -> str:
-    """What a program prints in a recorded box, and when it is replayed."""
+    """Runs and replays a program, and returns its output."""
     result = proxybox.run(code, record=record, guest=guest, policy=Policy(limits=Limits(wall_time=60)))
     assert (result.status, result.stderr, result.record_fault) == (proxybox.Status.OK, "", "")
     done = proxybox.replay(record, guest=guest)
@@ -274,7 +274,7 @@ print(len(done), sorted(set(done)))
 def test_nobody_waits_for_a_thread_that_was_not_made(
     who: str, guest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RLIMIT_NPROC, say: the controller has let the clone through, and the guest gets EAGAIN all the same."""
+    """For example because of RLIMIT_NPROC: the controller has allowed the clone, but the guest gets EAGAIN."""
     allow, admits, seen = GuestListener.allow_thread, GuestListener.admits, itertools.count()
 
     def allow_some(guest_listener: GuestListener, notification: Notification) -> bool:
@@ -321,7 +321,7 @@ def test_nobody_waits_for_a_main_thread_that_has_ended(tmp_path: Path) -> None:
 
 
 def test_a_signal_takes_no_wake_from_those_who_wait() -> None:
-    """As in the kernel: a wait that was woken says so, even where a signal has come before its answer."""
+    """As in the kernel: a wait that was woken returns 0, even when a signal comes before its answer."""
     world: Any = SimpleNamespace(futexes=Futexes(lambda channel: True))
     thread: Any = SimpleNamespace(channel=0)
     wait, wake = abi.FUTEX_WAIT | abi.FUTEX_PRIVATE_FLAG, abi.FUTEX_WAKE | abi.FUTEX_PRIVATE_FLAG
@@ -332,7 +332,10 @@ def test_a_signal_takes_no_wake_from_those_who_wait() -> None:
 
 
 def test_each_answer_is_given_beside_a_thread_that_does_not_compute() -> None:
-    """One that was granted and not made, say: the second in the queue has waited long when it becomes the first."""
+    """For example one that was allowed and not made.
+
+    The second in the queue has waited long when it becomes the first.
+    """
 
     class Answering(RecordingDispatcher):
         def _goes(self, channel: int, frame: bytes, reply: Any, noted: Any) -> Any:

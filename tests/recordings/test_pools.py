@@ -1,4 +1,4 @@
-"""Records of pools whose controllers are processes of their own."""
+"""Records of pools with processes."""
 
 import asyncio
 import os

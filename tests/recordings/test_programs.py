@@ -1,6 +1,6 @@
-"""Programs as people write them, recorded and replayed: all is the same, or the record has said that it may not be.
+"""Programs as people write them, recorded and replayed: the replay is the same, or the record says that it may not be.
 
-Nothing else is allowed where threads compute beside each other; programs of one thread are all the same.
+Only threads that compute at the same time may differ; replays of programs of one thread are always the same.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.recordings.programs import everyday, threaded
 from tests.recordings.replays import replayed, told
 from tests.soak.busy import busy_loops
 
-#: Those whose threads compute for long while others wait.
+#: Programs whose threads compute for long while others wait.
 COMPUTING = {
     "a flag that is spun on", "a daemon that computes", "computing side by side", "garbage of threads",
     "a switch interval", "no lock", "a progress",
@@ -50,7 +50,7 @@ def test_a_program_is_replayed_to_the_byte(name: str, guest: str, everyday_box: 
 
 
 def is_the_same_or_was_told(result: Result, guest: str) -> bool:
-    """Whether a replay has done the same; else its record must have said, before, that it may not."""
+    """Returns whether a replay does the same. If it does not, its record must have said that it may not."""
     assert result.record is not None
     assert not result.record_fault
     done = proxybox.replay(result.record, guest=guest)

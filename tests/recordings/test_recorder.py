@@ -1,4 +1,4 @@
-"""What the recorder does in which thread, and that its events stay in order."""
+"""Which thread does which work of the recorder, and that its events stay in order."""
 
 import io
 import threading
@@ -19,7 +19,7 @@ from proxybox.controller.wire.protocol import encode_request
 def test_files_of_the_library_are_hashed_in_the_recorders_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a large one would hold up all boxes of an engine."""
+    """Otherwise a large file would block all boxes of an engine."""
     by = set()
 
     def digest_of(node: Any) -> bytes:
@@ -35,7 +35,7 @@ def test_files_of_the_library_are_hashed_in_the_recorders_thread(
 
 
 class Meanwhile:
-    """A lock; while the recorder's thread waits for it the first time, something else is done under it."""
+    """A lock; an action runs while the recorder's thread waits for the lock the first time."""
 
     def __init__(self, action: Any) -> None:
         self.done = threading.Event()
@@ -61,7 +61,7 @@ def test_events_that_come_while_the_recorders_thread_looks_stay_in_order(monkeyp
     def calls() -> None:
         made.note(None, 0, 0, encode_request(1), 0)
         made.encode()
-        made.note(None, 0, 0, encode_request(2), 0)  # this one waits for the recorder's thread
+        made.note(None, 0, 0, encode_request(2), 0)  # this event waits for the recorder's thread
 
     made._encoding = between = Meanwhile(calls)  # type: ignore[assignment]
     made.begin({})

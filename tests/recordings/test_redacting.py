@@ -1,4 +1,4 @@
-"""What a record leaves out: it is not in the file, and a replay that needs it says so."""
+"""Data that a record omits: it is not in the file, and a replay that needs it says so."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ SECRET = "a secret of forty characters, or nearly so"
 
 
 def whole(path: Path) -> bytes:
-    """All bytes of a record, unpacked."""
+    """Returns all bytes of a record, uncompressed."""
     return b"".join(frame.data for frame in frames_of(path))
 
 
@@ -102,7 +102,7 @@ def test_what_the_program_does_with_it_is_recorded(data: Path, tmp_path: Path) -
 def test_a_name_that_means_nothing_is_refused(name: str, tmp_path: Path) -> None:
     with proxybox.Sandbox(record_redact=[name]) as box:
         if name == "/etc/passwd":
-            assert box.run("1", record=tmp_path / "a.pbx").ok  # a mount of the box's own
+            assert box.run("1", record=tmp_path / "a.pbx").ok  # a mount that every box has
         else:
             with pytest.raises(proxybox.PolicyError, match="redact"):
                 box.run("1", record=tmp_path / "a.pbx")

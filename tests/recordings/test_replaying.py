@@ -1,4 +1,4 @@
-"""Runs that are recorded and replayed, with real guests: to the byte the same, or honestly not."""
+"""Runs that are recorded and replayed, with real guests: the same to the byte, or reported as different."""
 
 import asyncio
 import errno
@@ -24,7 +24,7 @@ from tests.recordings.rewriting import frames_of, written
 
 EACH_GUEST = True
 
-#: Reads the counter of the CPU, as PyPy's profiler and OpenSSL do.
+#: Reads the CPU's time stamp counter, as PyPy's profiler and OpenSSL do.
 COUNTER = """
 import ctypes, mmap, time
 page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
@@ -45,7 +45,7 @@ def test_the_counter_of_the_cpu_is_a_clock_that_is_recorded(kind: str, record: P
     assert result.ok
     before, looks, after = json.loads(result.stdout)
     assert before <= looks[0] < looks[-1] <= after
-    assert len(looks) > 256  # more than are shipped at a time
+    assert len(looks) > 256  # more than the stub ships at a time
     assert told(replayed(record).result) == told(result)
 
 
@@ -59,7 +59,7 @@ def test_the_counter_of_an_observed_program_is_recorded(record: Path) -> None:
 
 @pytest.mark.pypy
 def test_other_readers_of_the_counter_in_a_pypy(record: Path) -> None:
-    """Its profiler, without a timer, and its collector's hooks."""
+    """Its profiler without a timer, and the hooks of its garbage collector."""
     code = """
 import _lsprof, cProfile, gc, io, pstats
 def work(): return sum(sorted(range(1000)))
@@ -98,7 +98,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("patient")
 def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record: Path) -> None:
-    """A caller may send more than can wait: signals of one kind are one while it waits (signal(7))."""
+    """A caller may send more than can be pending: signals of one kind are one while they are pending (signal(7))."""
     code = "import host\ntry: host.storm()\nexcept KeyboardInterrupt: print('interrupted')\nprint('went on')"
     with proxybox.Sandbox(functions={"storm": lambda: [box.interrupt() for _ in range(200)]}) as box:
         result = box.run(code, record=record)
@@ -106,7 +106,7 @@ def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record:
     assert told(replayed(record).result) == told(result)
 
 
-#: Goes on until it is interrupted, alone and beside a thread.
+#: A loop until it is interrupted, alone and beside a thread.
 ON_AND_ON = """
 n = 0
 try:
@@ -166,7 +166,7 @@ def test_an_interrupt_of_a_program_that_makes_no_call_does_not_wait_for_one(reco
 
 @pytest.mark.parametrize("code", ["host.end()", "host.end()\nwhile True: pass", "print('x', flush=True); host.end()"])
 def test_a_program_that_is_killed_from_outside(code: str, record: Path) -> None:
-    """As by the kernel where memory runs out, or by an operator: the replay ends at the same call."""
+    """As by the OOM killer or an operator: the replay ends at the same call."""
 
     def end() -> None:
         (live,) = (driver for spec in box._boxes for driver in spec._running)
@@ -321,7 +321,7 @@ def test_a_session_whose_record_reaches_its_limit_says_so(record: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_session_that_ends_before_it_is_closed(code: str, status: Status, record: Path) -> None:
-    """Its record tells why: the replay ends in the same way."""
+    """Its record contains the reason: the replay ends in the same way."""
     options: dict[str, Any] = {"output": {"limit": "10K", "on_excess": "end"}, "session": {"cpu_time": 0.2}}
     with proxybox.Sandbox(**options) as box, box.session(record=record) as session:
         assert session.exec(code).status == status
@@ -367,7 +367,7 @@ def test_many_runs_leave_numbered_records(tmp_path: Path) -> None:
 def test_pools_and_event_loops(tmp_path: Path) -> None:
     with proxybox.Pool(size=1) as pool:
         result = pool.run("import random; print(random.random())", record=tmp_path / "a.pbx")
-        assert result.usage.queue > 0  # the record tells that, too
+        assert result.usage.queue > 0  # the record contains that, too
         assert told(replayed(tmp_path / "a.pbx").result) == told(result)
         assert pool.run("print(1)").record is None
 

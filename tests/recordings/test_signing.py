@@ -1,4 +1,4 @@
-"""Signatures of records: made, checked, and what nobody may do with them."""
+"""Signatures of records: made, checked, and forged."""
 
 import base64
 import json
@@ -82,7 +82,7 @@ def test_keys_of_openssl(record: Path, tmp_path: Path) -> None:
 
 
 def with_envelope(path: Path, change: Any) -> Path:
-    """Changes the envelope of each signature, in a record whose chain holds."""
+    """Changes the envelope of each signature, in a record with a valid hash chain."""
 
     def changing(data: bytes) -> bytes:
         envelope = json.loads(data)
@@ -125,7 +125,7 @@ def test_a_statement_that_was_changed_is_not_signed(record: Path, key: Path) -> 
 
 
 def test_the_name_of_a_key_is_not_believed(record: Path, key: Path, tmp_path: Path) -> None:
-    """The id is that of the key by which the signature is checked, whatever the envelope says."""
+    """The id is that of the key which checks the signature, whatever the envelope says."""
     mine = made(tmp_path / "mine")
     sign(record, mine)
     with_envelope(record, lambda envelope: envelope["signatures"][0].update(keyid=public_key_id(key)))

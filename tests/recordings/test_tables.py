@@ -17,7 +17,7 @@ LIMITS = {"wall_time": 100, "cpu_time": 100, "memory": "2G"}
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, cpython: CPython) -> Path:
-    """A folder of the packages. Their wheels are fetched once, and kept with pytest's cache."""
+    """A folder of the packages. Their wheels are downloaded once, and stored in pytest's cache."""
     version = "{}.{}".format(*cpython.version)
     return unpacked(request, tmp_path_factory, "tables", version, tables.WANTED)
 

@@ -1,4 +1,4 @@
-"""A real terminal for the prompt: what a person types goes in, and screens come out."""
+"""A real terminal for the prompt: tests type into it, and compare its screen."""
 
 import contextlib
 import io
@@ -27,15 +27,15 @@ ROWS, COLUMNS = 50, 100
 
 
 class TooLate(AssertionError):
-    """What was waited for did not appear."""
+    """A condition did not become true in time."""
 
 
 class Terminal:
-    """A terminal with a program in it. `raw`: every byte that reached it."""
+    """A terminal with a program in it. `raw`: all bytes that the program wrote."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         self.screen = pyte.HistoryScreen(COLUMNS, ROWS, history=5000)
-        self.screen.write_process_input = self.type  # where the cursor is, when that is asked for
+        self.screen.write_process_input = self.type  # replies, such as the cursor's position
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self.child = pexpect.spawn(argv[0], list(argv[1:]), env=dict(environment), dimensions=(ROWS, COLUMNS))
@@ -43,21 +43,21 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What the screen shows, without what is empty."""
+        """Returns the lines of the screen that are not empty."""
         return [line.rstrip() for line in self.screen.display if line.strip()]
 
     @property
     def text(self) -> str:
-        """The screen as one text."""
+        """Returns the screen as one text."""
         return "\n".join(self.lines)
 
     @property
     def row(self) -> str:
-        """What stands where the cursor is."""
+        """Returns the line of the cursor."""
         return self.screen.display[self.screen.cursor.y].rstrip()
 
     def _read(self, seconds: float) -> bool:
-        """Takes what comes. Whether the program still has the terminal."""
+        """Reads the program's output. Returns whether the program still has the terminal."""
         if not select.select([self.child.child_fd], [], [], seconds)[0]:
             return True
         try:
@@ -69,22 +69,22 @@ class Terminal:
         return bool(data)
 
     def until(self, holds: Callable[[], bool], seconds: float = 100) -> None:
-        """Takes what comes until the screen is as wanted."""
+        """Reads output until a condition holds."""
         end = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > end or not self._read(0.5):
                 raise TooLate(f"the screen is not as wanted:\n{self.text}")
 
     def see(self, *texts: str) -> None:
-        """Waits until all of them are on the screen."""
+        """Waits until all texts are on the screen."""
         self.until(lambda: all(text in self.text for text in texts))
 
     def type(self, text: str) -> None:
-        """What a person's fingers do."""
+        """Types a text, as a person would."""
         os.write(self.child.child_fd, text.encode())
 
     def run(self, block: str) -> str:
-        """Pastes a block, types Enter, waits for the next prompt, and gives what stands between."""
+        """Pastes a block, types Enter, waits for the next prompt, and returns the screen."""
         self.type(f"{CTRL_U}\x1b[200~{block}\x1b[201~\r")
         mark = f"done{len(self.raw)}"
         self.type(f"'{mark[:2]}' '{mark[2:]}'\r")
@@ -92,15 +92,15 @@ class Terminal:
         return self.text
 
     def at_prompt(self) -> bool:
-        """Whether the cursor stands behind an empty prompt."""
+        """Returns whether the cursor is behind an empty prompt."""
         return self.row == ">>>"
 
     def at_question(self) -> bool:
-        """Whether the cursor stands behind a question without words; an earlier one may stand above."""
+        """Returns whether the cursor is behind a question without a text; an earlier one may be above."""
         return self.row == "[input]"
 
     def end(self) -> int | None:
-        """The exit status."""
+        """Waits for the end, and returns the exit status."""
         while self._read(100):
             pass
         self.child.close()
@@ -109,7 +109,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
-    """Makes terminals with the prompt in them."""
+    """Returns a function that makes terminals with the prompt in them."""
     made: list[Terminal] = []
 
     def make(*options: str, shell: bool = False, **variables: str) -> Terminal:
@@ -117,7 +117,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         environment.pop("NO_COLOR", None) if "NO_COLOR" not in variables else None
         command = [*PROXYBOX, "repl", *options]
         made.append(Terminal(["bash", "--norc", "--noprofile", "-i"] if shell else command, environment))
-        if shell:  # one with job control
+        if shell:  # an interactive shell, with job control
             made[-1].type(f"PS1='shell$ '; {shlex.join(command)}\r")
         made[-1].until(made[-1].at_prompt, 60)
         return made[-1]
@@ -128,13 +128,13 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
 
 class Recorder(io.StringIO):
-    """Stands for a terminal where what is written is all that matters."""
+    """Stands for a terminal; it only collects output."""
 
     encoding = "utf-8"  # type: ignore[assignment]
 
 
 class Typist:
-    """A `Prompter` that types what it was given."""
+    """A `Prompter` that returns prepared blocks and answers."""
 
     def __init__(self) -> None:
         self.blocks: list[str] = []
@@ -154,7 +154,7 @@ class Typist:
 
 
 class Sitting:
-    """A shell without a terminal: `do` gives what a line brought to the screen."""
+    """A shell without a terminal: `do` returns what a line printed."""
 
     def __init__(self, sandbox: proxybox.Sandbox) -> None:
         self.terminal = Recorder()
@@ -171,7 +171,7 @@ class Sitting:
 
 @pytest.fixture
 def sitting() -> Iterator[Callable[..., Sitting]]:
-    """Makes sittings; options: of the policy."""
+    """Returns a function that makes sittings; options: of the policy."""
     with contextlib.ExitStack() as closing:
 
         def make(**options: Any) -> Sitting:

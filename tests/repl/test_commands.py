@@ -1,4 +1,4 @@
-"""The % commands, and what a block brings to the screen."""
+"""The % commands, and the output of a block."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_help_is_wrapped_at_words(sitting: Make, monkeypatch: pytest.MonkeyPatch
     words = " ".join(seen.split())
     for each in COMMANDS.values():
         assert " ".join(each.short.split()) in words
-    assert max(map(len, seen.splitlines())) < max(columns, 44)  # a command's form is never cut
+    assert max(map(len, seen.splitlines())) < max(columns, 44)  # the form of a command is never cut
 
 
 def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:

@@ -20,7 +20,7 @@ ENTER, ALT_ENTER, CTRL_O, BACKSPACE, LEFT, UP = "\r", "\x1b\r", "\x0f", "\x7f", 
 
 @pytest.fixture
 def typed(sitting: Make) -> Iterator[Callable[[str], str]]:
-    """Gives what is read when keys are pressed."""
+    """Returns a function that presses keys, and returns the block that is read."""
     box = sitting(session={"branches": 0})
     with create_pipe_input() as keys:
         prompt = TerminalPrompter(box.shell, input=keys, output=DummyOutput())
@@ -39,7 +39,7 @@ def typed(sitting: Make) -> Iterator[Callable[[str], str]]:
         (ENTER, ""),
         ("if 1:" + ENTER + "x" + ENTER + ENTER, "if 1:\n    x"),
         ("f(" + ENTER + "1)" + ENTER, "f(\n1)"),
-        ("if 1:" + ENTER + BACKSPACE + "x" + ENTER, "if 1:\nx"),  # the guest's grammar has the last word
+        ("if 1:" + ENTER + BACKSPACE + "x" + ENTER, "if 1:\nx"),  # the guest's grammar decides
         ("if 1:" + ENTER + "if 2:" + ENTER + "x" + ENTER + BACKSPACE + "y" + ENTER + ENTER,
          "if 1:\n    if 2:\n        x\n    y"),
         ("1 +" + ENTER, "1 +"),
@@ -47,7 +47,7 @@ def typed(sitting: Make) -> Iterator[Callable[[str], str]]:
         ("a" + CTRL_O + "b" + ENTER, "a\nb"),
         ("%get (" + ENTER, "%get ("),
         ("len(?" + ENTER, "len(?"),
-        ("a" + CTRL_O + "b" + "\x1b[A" + ENTER + "\x1b[B" + ENTER, "a\n\nb"),  # Enter within a block is a new line
+        ("a" + CTRL_O + "b" + "\x1b[A" + ENTER + "\x1b[B" + ENTER, "a\n\nb"),  # within a block, Enter begins a new line
     ],
 )  # fmt: skip
 def test_enter(typed: Callable[[str], str], keys: str, block: str) -> None:
@@ -58,7 +58,7 @@ def test_enter(typed: Callable[[str], str], keys: str, block: str) -> None:
 def test_no_guest_is_asked_about_leaving(
     typed: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    """It might take its time."""
+    """The guest might not answer."""
     asked: list[str] = []
     monkeypatch.setattr(Session, "is_complete", lambda session, code: asked.append(code) or Completeness("complete"))
     assert typed(word + ENTER) == word
@@ -94,7 +94,7 @@ def test_questions(sitting: Make) -> None:
 
 
 def test_answers_are_no_blocks(sitting: Make, tmp_path: Path) -> None:
-    """Passwords least of all."""
+    """The history contains no answers, above all no passwords."""
     box = sitting(session={"branches": 0})
     path = tmp_path / "history"
     with create_pipe_input() as keys:

@@ -1,4 +1,4 @@
-"""How the prompt is started: options, what is missing, and standard input that is no terminal."""
+"""The start of the prompt: options, missing packages, and standard input that is no terminal."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def test_a_word_too_many() -> None:
 
 
 def in_a_terminal(tmp_path: Path, *words: str, code: str = "") -> str:
-    """What is said in a terminal before any prompt."""
+    """Returns the output in a terminal before the first prompt."""
     import pexpect
 
     command = [*COMMAND, *words]

@@ -17,7 +17,7 @@ Make = Callable[..., Any]
 
 
 def body(term: Any) -> list[str]:
-    """All lines but the banner, the bar, and the marks that came with Python 3.11."""
+    """Returns all lines except the banner, the bar, and the marks that came with Python 3.11."""
     return [line for line in term.lines if not line.startswith(("proxybox 0", " time ")) and set(line) - set(" ^~")]
 
 
@@ -142,7 +142,7 @@ def test_ctrl_c(terminal: Make) -> None:
     assert "'kept'" in term.run("'ke' + 'pt'")
 
 
-#: No KeyboardInterrupt ends it that comes behind its word.
+#: A program that no KeyboardInterrupt ends after its output.
 DEAF = "n = 0\nwhile 1:\n try:\n  print('spins', n)\n  while 1: pass\n except KeyboardInterrupt: n += 1"
 
 
@@ -162,7 +162,7 @@ def test_ctrl_c_again_and_again_ends_the_box(terminal: Make) -> None:
 
 
 def test_ctrl_c_however_often_does_not_end_the_prompt(terminal: Make) -> None:
-    """Not while the box ends for it and another one starts either, and not when it comes too late."""
+    """Neither while the box ends and another one starts, nor when it comes too late."""
     term = terminal("--set", "limits.wall_time=none", "--set", "limits.cpu_time=none")
     term.type(f"exec({DEAF!r})\r")
     term.see("\nspins 0")
@@ -170,7 +170,7 @@ def test_ctrl_c_however_often_does_not_end_the_prompt(terminal: Make) -> None:
     term.see("\nspins 1")
     term.type(CTRL_C)
     term.see("Ctrl-C once more ends the box", "\nspins 2")
-    while "a new box was started" not in term.text:  # while the one ends, and the other starts
+    while "a new box was started" not in term.text:  # until the new box has started
         term.child.kill(signal.SIGINT)
         term._read(0.005)
     for _ in range(10):
@@ -181,12 +181,12 @@ def test_ctrl_c_however_often_does_not_end_the_prompt(terminal: Make) -> None:
 
 
 def test_ctrl_c_again_and_again_at_a_question_ends_the_box(terminal: Make) -> None:
-    """An answer between them shows that nobody wants out."""
+    """An answer between them begins the count again."""
     term = terminal()
     code = "while 1:\n try: print('got', input('more? '))\n except (KeyboardInterrupt, EOFError): print('no')"
 
     def asked() -> int:
-        """How often it has asked, when it waits for an answer."""
+        """Returns the number of questions, when the program waits for an answer; otherwise 0."""
         return term.text.count("[input] more?") if term.row.startswith("[input] more?") else 0
 
     term.type(f"exec({code!r})\r")
@@ -204,7 +204,7 @@ def test_ctrl_c_gives_up_a_command_that_waits(terminal: Make, tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe")
     term = terminal()
     term.type(f"%put {tmp_path}/pipe\r")
-    writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # which waits for somebody who reads
+    writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # open(2) waits for a reader
     try:
         term.type(CTRL_C)
         term.see("proxybox: interrupted")
@@ -214,7 +214,7 @@ def test_ctrl_c_gives_up_a_command_that_waits(terminal: Make, tmp_path: Path) ->
 
 
 def test_ctrl_z_and_fg(terminal: Make) -> None:
-    """At the prompt, at a question, and while something runs; the shell has its terminal as it was."""
+    """At the prompt, at a question, and while a program runs; the shell's terminal settings are restored."""
     term = terminal(shell=True)
     term.run("x = 42")
     for line, seen in (("", ""), ("y = input('question ')\r", "[input] question"),
@@ -357,7 +357,7 @@ def test_a_long_value_is_cut_and_paged(terminal: Make) -> None:
 def test_a_pager_or_editor_of_the_current_folder_is_not_run(
     terminal: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, named: dict[str, str], path: str
 ) -> None:
-    """Anybody's programs may lie where a prompt was started: names of programs are looked for elsewhere."""
+    """Programs of strangers may be in the current folder: names of programs are looked up elsewhere."""
     trap, tools, sprung = tmp_path / "trap", tmp_path / "tools", tmp_path / "sprung"
     for folder in (trap, trap / "bin", tools):
         folder.mkdir()
@@ -406,7 +406,7 @@ def test_undo_and_branches(terminal: Make) -> None:
 # --- attacks: what prompt_toolkit draws -------------------------------------------------------------------------------
 
 OWNED = "\x1b]0;owned\x07\x1b]52;c;AAAA\x07\x9b2J\u202e"
-#: What must not have reached the terminal.
+#: Sequences that must not reach the terminal.
 FORBIDDEN = (b"\x1b]0;", b"\x1b]52", b"\xc2\x9b", b"\xe2\x80\xae")
 
 
@@ -434,7 +434,7 @@ def test_what_is_known_of_an_object(terminal: Make) -> None:
 
 
 def test_what_a_program_asks_with(terminal: Make) -> None:
-    """It cannot pass for the prompt."""
+    """A question must not look like the prompt."""
     term = terminal()
     term.type(f"input('x\\n' + {OWNED!r} + '>>> ')\r")
     term.see("[input] \\x1b]0;owned")

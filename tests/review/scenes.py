@@ -1,7 +1,7 @@
-"""Reviews of random changes to random trees, with what the host does meanwhile, and what has to come of them.
+"""Reviews of random changes to random trees, with changes by the host meanwhile, and the states that must follow.
 
-What is expected is computed from what the review has shown: parts of texts are put together from the lines of the
-diffs, and not by the code that writes them.
+The expected state is computed from what the review shows: texts are assembled from the lines of the diffs, and not by
+the code that writes them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Editor(Guest):
 
 
 def edited(data: bytes, choice: random.Random) -> bytes:
-    """The text with some lines changed, removed and inserted."""
+    """Returns the text with some lines changed, removed and inserted."""
     lines = data.split(b"\n")
     for _ in range(choice.randint(1, 5)):
         at = choice.randrange(len(lines) + 1)
@@ -76,13 +76,13 @@ def a_text(choice: random.Random) -> bytes:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Whether something may be made or changed there: links of the host's lead out of the folder, too."""
+    """Returns whether a change of this path stays in the folder: the host's links may lead out of it."""
     where = os.path.realpath(path.parent) + "/"
     return where.startswith(os.path.realpath(folder) + "/") and not os.path.islink(path)
 
 
 def plant(folder: Path, choice: random.Random) -> None:
-    """A random tree of the host's."""
+    """Makes a random tree on the host."""
     for _ in range(choice.randint(2, 9)):
         path = folder / a_path(choice)
         kind = choice.choice(("text", "text", "text", "text", "binary", "folder", "link", "hidden"))
@@ -103,7 +103,7 @@ def plant(folder: Path, choice: random.Random) -> None:
 
 
 def names_in(overlay: OverlayMount) -> list[str]:
-    """The paths of all that the box sees, where it may look."""
+    """Returns all paths that the box sees in folders that it may read."""
     found, left = [], [("", overlay.root)]
     while left:
         where, directory = left.pop()
@@ -117,7 +117,7 @@ def names_in(overlay: OverlayMount) -> list[str]:
 
 
 def box_steps(guest: Editor, overlay: OverlayMount, choice: random.Random) -> None:
-    """What a program does, as far as it can, mostly to what is there."""
+    """Makes random calls of a program, mostly on existing paths; some of them fail."""
     there = sorted(names_in(overlay))
     for _ in range(choice.randint(3, 12)):
         name = choice.choice(("write", "text", "edit", "edit", "edit", "mkdir", "unlink", "rmdir", "symlink", "link",
@@ -145,7 +145,7 @@ def box_steps(guest: Editor, overlay: OverlayMount, choice: random.Random) -> No
 
 
 class Meddler:
-    """What others on the host do meanwhile. events: the paths that each of it has changed; words: what must stay."""
+    """Changes that others on the host make meanwhile. events: the paths of each change; words: texts that must stay."""
 
     def __init__(self, folder: Path, choice: random.Random) -> None:
         self._folder, self._choice = folder, choice
@@ -196,7 +196,7 @@ class Meddler:
         self.events.append({each for each in {*before, *after} if before.get(each) != after.get(each)})
 
     def touched(self, since: int) -> set[str]:
-        """The paths that were changed after so many events."""
+        """Returns the paths that events from number `since` on have changed."""
         return set().union(*self.events[since:])
 
     def _forget(self, path: Path) -> None:
@@ -205,7 +205,7 @@ class Meddler:
 
 
 def patched(old: bytes, hunks: list[tuple[str, ...]]) -> bytes:
-    """A text with the hunks that were shown, as patch(1) would apply them."""
+    """Returns a text with the shown hunks applied, as patch(1) would apply them."""
     lines = old.split(b"\n")
     ends = old.endswith(b"\n")
     if ends:
@@ -240,7 +240,7 @@ def patched(old: bytes, hunks: list[tuple[str, ...]]) -> bytes:
 
 
 def expected(before: State, review: Review) -> State:
-    """What has to stand there after the commit of what is accepted, by what was shown of it."""
+    """Returns the state after the commit of the accepted hunks, computed from what the review shows of them."""
     state = dict(before)
     chosen = [(item, review.accepted(item)) for item in review if review.accepted(item)]
     for item, _ in chosen:
@@ -274,7 +274,7 @@ def as_shown(item: Item, numbers: frozenset[int], was: tuple[str, int, bytes] | 
 
 
 class Case:
-    """One tree, one box, one review. ended: how the commit ended, in a word."""
+    """One tree, one box, one review."""
 
     def __init__(self, top: Path, seed: int) -> None:
         self.choice = random.Random(seed)
@@ -295,7 +295,7 @@ class Case:
 
     @property
     def in_part(self) -> int:
-        """How many changes are accepted in part."""
+        """The number of changes that are accepted in part."""
         return sum(0 < len(self.review.accepted(item)) < len(item.hunks) for item in self.review)
 
     def _perhaps_meddle(self, share: float) -> None:
@@ -317,7 +317,7 @@ class Case:
                 self.review.reject(item)
 
     def run(self) -> str:
-        """Commits, perhaps beside somebody else or until a kill, and undoes; checks all that may come of it."""
+        """Commits, perhaps while others make changes or until a kill, and undoes the commit; checks all results."""
         choice = self.choice
         before = on_host(self.folder)
         events = len(self.meddler.events)
@@ -365,13 +365,13 @@ class Case:
         return "written"
 
     def _agree(self, now: State, wanted: State, meddled: set[str]) -> None:
-        """Every path that nobody else has touched meanwhile is as wanted, and there is no other one."""
+        """Checks that each path is as wanted, except those that others have changed meanwhile."""
         other = [each for each in {*now, *wanted} if now.get(each) != wanted.get(each)]
         wrong = [each for each in other if not under(each, meddled)]
         assert not wrong, [(each, now.get(each), wanted.get(each)) for each in wrong]
 
     def _words_stay(self) -> None:
-        """What others on the host have written meanwhile is still somewhere in the folder."""
+        """Checks that the texts which others on the host have written meanwhile are still in the folder."""
         held = {content for kind, _, content in on_host(self.folder).values() if kind == "file"}
         assert self.meddler.words <= held, self.meddler.words - held
 
@@ -412,7 +412,7 @@ class Case:
         return "undone"
 
     def _killed(self, before: State) -> str:
-        """A kill at some call of the commit: it is then resumed or undone, whole."""
+        """Kills the commit at one of its calls; then it is resumed or undone completely."""
         number = self.choice.randint(1, 40)
         was_killed = killed_at(number, partial(quietly, self.review.commit))
         finishes = self.choice.random() < 0.5
@@ -447,7 +447,7 @@ def under(path: str, touched: set[str]) -> bool:
 
 
 def expected_or_none(before: State, review: Review) -> State | None:
-    """None when the host has changed so that what is accepted does not fit any more."""
+    """Returns None when the host has changed so much that the accepted hunks no longer fit."""
     try:
         return expected(before, review)
     except (KeyError, AssertionError, IndexError):
@@ -456,7 +456,7 @@ def expected_or_none(before: State, review: Review) -> State | None:
 
 @contextmanager
 def meddling_at(number: int, meddler: Meddler) -> Iterator[None]:
-    """Somebody else changes something in the folder ahead of a rename of that number."""
+    """Lets others change something in the folder before the rename with this number."""
     rename, count = boundary.rename, [0]
 
     def watched(*arguments: object) -> None:
@@ -471,7 +471,7 @@ def meddling_at(number: int, meddler: Meddler) -> Iterator[None]:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder, with those in it that were closed."""
+    """Removes a folder, also with folders in it that nobody may enter."""
     for where, names, _ in os.walk(folder):
         for name in names:
             if not os.path.islink(os.path.join(where, name)):
@@ -480,7 +480,10 @@ def remove(folder: Path) -> None:
 
 
 def one(top: Path, seed: int, tally: Callable[[Case], object] = lambda case: None) -> str:
-    """One case in a folder of its own; how it ended. Raises AssertionError. tally: is given the case."""
+    """Runs one case in a folder of its own, and returns how it ended.
+
+    Raises AssertionError. tally: called with the case.
+    """
     case = Case(top, seed)
     tally(case)
     try:

@@ -1,4 +1,4 @@
-"""The parts of two texts: they join to exactly the old or the new one, whatever a guest writes, within bounded work."""
+"""The parts of two texts: together they give exactly the old or the new text, for any texts, in bounded work."""
 
 import time
 
@@ -53,7 +53,7 @@ def test_work_that_is_used_up_makes_parts_longer_and_not_wrong(old, new, steps):
 
 
 def test_texts_made_to_be_slow_to_compare_are_compared_in_bounded_time():
-    """A hundred different lines, each in one of a hundred: difflib alone takes minutes."""
+    """A hundred different lines, each in one hundredth of the text: difflib alone takes minutes."""
     old = b"".join(b"%d\n" % (number * 7 % 100) for number in range(60_000))
     new = b"".join(b"%d\n" % (number * 11 % 100) for number in range(60_000))
     began = time.process_time()

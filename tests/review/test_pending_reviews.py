@@ -1,4 +1,4 @@
-"""Reviews that wait, and the page that shows them: what a hostile program may put there does nothing."""
+"""Pending reviews, and the page that shows them: texts of hostile programs do nothing there."""
 
 import os
 import re

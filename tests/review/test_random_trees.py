@@ -17,7 +17,7 @@ from tests.vfs.commitscenes import as_user, each_call, failing_at, killed_at, lo
 
 @pytest.fixture(params=[0, 1000] if os.geteuid() == 0 else [os.geteuid()])
 def top(request, monkeypatch):
-    """A folder in memory, where that can be, of the user whose commits they are."""
+    """A folder of the user who commits, in memory if possible."""
     with as_user(request.param):
         top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         monkeypatch.setenv("XDG_STATE_HOME", str(top / "state"))
@@ -31,7 +31,7 @@ def test_nothing_is_lost_and_nothing_is_written_that_was_not_accepted(top):
 
 
 def whole(top: Path, seed: int) -> Case:
-    """A case in which nobody else changes anything."""
+    """Returns a case in which nobody else changes anything."""
     case = Case(top, seed)
     assert not case.meddler.events
     return case
@@ -39,7 +39,7 @@ def whole(top: Path, seed: int) -> Case:
 
 @functools.cache
 def fitting(uid: int, count: int) -> list[int]:
-    """Cases with several changes, of which some are accepted, and some only in part."""
+    """Returns the seeds of cases with several changes, of which some are accepted, and some only in part."""
     top, found = Path(os.environ["XDG_STATE_HOME"]).parent, []
     for seed in range(1000, 2000):
         case = Case(top, seed)
@@ -76,7 +76,7 @@ def forget(case: Case) -> None:
 
 
 def after_of(top: Path, seed: int):
-    """What stands there when what is accepted is written."""
+    """Returns the states of the folder before and after the commit."""
     case = whole(top, seed)
     before = on_host(case.folder)
     case.review.commit()

@@ -1,4 +1,4 @@
-"""Reviews of what programs in real boxes have changed: what is shown, what is accepted, and what is written."""
+"""Reviews of changes that programs in real boxes made: what is shown, what is accepted, and what is written."""
 
 import errno
 import hashlib
@@ -188,7 +188,7 @@ def test_a_mode_that_the_host_has_set_since_stays_when_an_undo_is_refused(folder
     review = reviewed(folder, "import os; os.mkdir('new', 0o750); open('tool', 'a').write('x')")
     review.accept_all()
     done = review.commit()
-    (folder / "new").chmod(0o700)  # as it was meanwhile, before the commit gave it its own
+    (folder / "new").chmod(0o700)  # the mode that it had during the commit, before it got its own
     (folder / "tool").write_text("edited since")
     with pytest.raises(commits.CommitRefused, match="tool: "):
         commits.undo(done.id)
@@ -363,7 +363,7 @@ def test_a_backup_whose_folder_is_gone_is_forgotten(folder, tmp_path):
 
 
 def test_a_folder_whose_commit_is_kept_can_go_with_another(folder):
-    """What is kept lies at the top of the folder, and not in a folder that may be removed later."""
+    """Data for undoing is stored at the top of the folder, and not in a folder that may be removed later."""
     (folder / "main.py").write_text("open('old/x', 'w').write('new'); open('old/y', 'w').write('new')")
     review = proxybox.run(folder / "main.py").files.review()
     review.accept_all()

@@ -15,7 +15,7 @@ from proxybox.serve.keys import Keys
 from tests.serve.declared import CheckedAsyncTransport, CheckedTransport
 from tests.serve.listening import listening, service
 
-#: What each service of a test has; more is added in front of it.
+#: The configuration of each service in a test, unless the test sets `workers`; more is added before it.
 CONFIG = """
 workers = 1
 slots = 2
@@ -33,7 +33,7 @@ extends = "strict"
 
 @attrs.define(kw_only=True)
 class Server:
-    """A service that runs. url: as it tells it. log: the file of its log lines."""
+    """A running service. url: as its log names it. log: the file of its log lines."""
 
     url: str
     data: Path
@@ -42,7 +42,7 @@ class Server:
     http: httpx.Client = attrs.field(init=False, repr=False)
 
     def client(self) -> httpx.Client:
-        """A client with connections of its own."""
+        """Returns a client with connections of its own."""
         return httpx.Client(base_url=self.address, transport=self.transport(), timeout=60)
 
     def transport(self) -> httpx.HTTPTransport:
@@ -53,7 +53,7 @@ class Server:
 
     @property
     def socket(self) -> str | None:
-        """The path of its socket, where it has one."""
+        """The path of the service's socket; None if it listens at a port."""
         return self.url.removeprefix("unix:") if self.url.startswith("unix:") else None
 
     @property
@@ -74,7 +74,7 @@ class Server:
         return f"/v1/sessions/{answer.json()['id']}"
 
     def session_again(self) -> str:
-        """Starts a session as soon as the next worker is there."""
+        """Starts a session as soon as the next worker is ready."""
         while (answer := self.post("/v1/sessions", {})).status_code == 503:
             assert answer.headers["retry-after"]
         return f"/v1/sessions/{answer.json()['id']}"
@@ -85,7 +85,7 @@ class Server:
         return answer.json()
 
     def end(self) -> int:
-        """Ends it as a service manager does, and returns its exit status."""
+        """Ends the service as a service manager does, and returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
@@ -95,9 +95,9 @@ Serve = Callable[..., contextlib.AbstractContextManager[Server]]
 
 @contextlib.contextmanager
 def serving(folder: Path, config: str = "", *options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Serves with this configuration in front of `CONFIG`, as soon as it has tried itself out.
+    """Runs a service with this configuration before `CONFIG`, and waits until it is ready.
 
-    It has no express worker unless the configuration says so: one less interpreter to start.
+    It has no express worker unless the configuration says so: that is one interpreter less to start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, socket = folder / "serve.toml", folder / "socket"
@@ -119,7 +119,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def serving_two(folder: Path, config: str, env: dict[str, str] | None = None) -> Iterator[tuple[Server, str, str]]:
-    """A service that needs a key, with two of them."""
+    """A service that needs a key, and two keys."""
     keys = Keys(folder / "data" / "keys.json")
     one, other = keys.add("one"), keys.add("other")
     with serving(folder, config, env=env) as server:
@@ -128,7 +128,7 @@ def serving_two(folder: Path, config: str, env: dict[str, str] | None = None) ->
 
 @pytest.fixture(scope="module")
 def clients(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
-    """Two of the file's own `Client`, each with a key, of a service that has the file's CONFIG."""
+    """Two of the file's own `Client`, each with a key, of a service with the file's CONFIG."""
     with serving_two(tmp_path_factory.mktemp("two"), request.module.CONFIG) as (server, *keys):
         one, other = (request.module.Client(server, key) for key in keys)
         yield one, other

@@ -1,9 +1,8 @@
-"""Every answer in these tests is compared with what an OpenAPI description declares of it: the service's (`SERVICE`),
-or that of another application (`Declared`).
+"""Every answer in these tests is compared with an OpenAPI description: the service's, or another application's.
 
-`CheckedTransport` and `CheckedAsyncTransport` stand between a client and the service, and `check_message` takes what a
-WebSocket tells. An answer that is not declared, in its status, its media type, or any key of its body, raises
-AssertionError, which says what to do.
+`CheckedTransport` and `CheckedAsyncTransport` are between a client and the service, and `check_message` gets the
+messages of a WebSocket. An answer whose status, media type, or any key of its body is not declared raises
+AssertionError, with a message that says what to do.
 """
 
 import functools
@@ -28,7 +27,7 @@ _LINES, _SSE = "application/x-ndjson", "text/event-stream"
 
 @attrs.frozen(eq=False)
 class Declared:
-    """What an application answers. openapi: makes its description. paths: what it describes. where: to declare more."""
+    """Answers of an application. openapi: makes its description. paths: those described. where: to declare more."""
 
     openapi: Callable[[], JSONObject]
     paths: re.Pattern[str]
@@ -44,7 +43,7 @@ SERVICE: Final = Declared(
 
 @functools.cache
 def description(of: Declared = SERVICE) -> JSONObject:
-    """The description, in which no object has more keys than it declares: clients are told that there may be more."""
+    """Returns the description, with objects that have only declared keys. Clients are told that there may be more."""
     made: JSONObject = json.loads(json.dumps(of.openapi()))
     for schema in made["components"]["schemas"].values():
         if "properties" in schema:
@@ -59,7 +58,7 @@ def _validator(schema: str, of: Declared) -> Any:
 
 
 def check(value: Any, schema: JSONObject, what: str, of: Declared = SERVICE) -> None:
-    """Compares a value of JSON with a schema of the description. what: it is, for whoever reads of a difference."""
+    """Compares a JSON value with a schema of the description. what: a name for the message."""
     named = description(of)["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {})
     if kinds := named.get("discriminator", {}).get("mapping"):
         kind = value[named["discriminator"]["propertyName"]]
@@ -71,7 +70,7 @@ def check(value: Any, schema: JSONObject, what: str, of: Declared = SERVICE) -> 
 
 
 def check_message(message: JSONObject) -> None:
-    """Compares what a WebSocket has told."""
+    """Compares a message from a WebSocket."""
     check(message, {"$ref": "#/components/schemas/SocketEvent"}, f"an event {message.get('event')!r} of /v1/socket")
 
 
@@ -85,25 +84,25 @@ def _paths(of: Declared) -> list[tuple[re.Pattern[str], str]]:
 
 
 def _operation(request: httpx.Request, media: str, of: Declared) -> tuple[str, JSONObject | None]:
-    """What is declared of a request: the path, and its operation."""
+    """Returns the path and the operation that are declared for a request."""
     path = request.url.path
     found = next((template for pattern, template in _paths(of) if pattern.match(path)), None)
     if found is None:
         return path, None
     if media in (_LINES, _SSE) and f"{found}/stream" in description(of)["paths"]:
-        found += "/stream"  # which the Accept header of a request for the path without it asks for
+        found += "/stream"  # the operation that the Accept header of a request for the path without /stream chooses
     return found, description(of)["paths"][found].get(request.method.lower())
 
 
 class _Body:
-    """The body of one answer: what it has to be, and what has come of it."""
+    """The body of one answer, and what is declared of it."""
 
     def __init__(self, what: str, media: str, declared: JSONObject, of: Declared) -> None:
         self._what, self._media, self._declared, self._of = what, media, declared, of
         self._data = b""
 
     def take(self, piece: bytes) -> None:
-        """Takes a piece."""
+        """Takes a part of the body."""
         if self._media in (_LINES, _SSE) and "x-itemSchema" in self._declared:
             *lines, self._data = (self._data + piece).split(b"\n")
             for line in lines:
@@ -115,13 +114,13 @@ class _Body:
             self._data += piece
 
     def end(self) -> None:
-        """Looks at what has come as a whole."""
+        """Compares the whole body, if it is JSON."""
         if self._media.endswith("/json") or self._media.endswith("+json"):
             check(json.loads(self._data), self._declared["schema"], self._what, self._of)
 
 
 def expected(request: httpx.Request, response: httpx.Response, of: Declared = SERVICE) -> _Body | None:
-    """Compares the head of an answer, and returns what its body is compared with; None for what is not ours."""
+    """Compares the head of an answer, and returns its body; None for paths that are not described."""
     media = response.headers.get("content-type", "").partition(";")[0]
     path, operation = _operation(request, media, of)
     what = f"{request.method} {path} has answered {response.status_code} {media}".rstrip()
@@ -166,7 +165,7 @@ class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 def checked(request: httpx.Request, response: httpx.Response, of: Declared = SERVICE) -> httpx.Response:
-    """Has the body of an answer compared while it is read; its head is compared at once."""
+    """Compares the head of an answer at once, and its body while it is read."""
     body = expected(request, response, of)
     if body is not None:
         response.stream = _Stream(response.stream, body)
@@ -174,14 +173,14 @@ def checked(request: httpx.Request, response: httpx.Response, of: Declared = SER
 
 
 class CheckedTransport(httpx.HTTPTransport):
-    """A transport of httpx whose answers are compared."""
+    """An httpx transport that compares answers."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return checked(request, super().handle_request(request))
 
 
 class CheckedAsyncTransport(httpx.AsyncHTTPTransport):
-    """The same for event loops."""
+    """The same transport for event loops."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return checked(request, await super().handle_async_request(request))

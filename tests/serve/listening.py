@@ -1,4 +1,4 @@
-"""Servers of tests and benchmarks: a process that is used as soon as it says where it listens, and then ended."""
+"""Servers of tests and benchmarks: a process that is used as soon as it names its address, and then ended."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import attrs
 
-#: What a service says when it has tried itself out.
+#: The log line of a service that is ready.
 READY = rb"ready: ((?:http|unix):[^ \"\n]+)"
 
 
 @attrs.frozen
 class Listening:
-    """A server that runs. where: it listens, in its own words. log: the file of what it has said."""
+    """A running server. where: its address, as it names it. log: the file of its standard error."""
 
     process: "subprocess.Popen[bytes]"
     where: str
@@ -25,12 +25,12 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The port of its address."""
+        """The port of the server's address."""
         return int(self.where.rpartition(":")[2])
 
 
 def service(config: Path, *options: str) -> list[str]:
-    """The command of a service with this configuration."""
+    """Returns the command of a service with this configuration."""
     return [sys.executable, "-P", "-m", "proxybox", "serve", "--config", str(config), *options]
 
 
@@ -38,9 +38,9 @@ def service(config: Path, *options: str) -> list[str]:
 def listening(
     command: Sequence[str], log: Path, pattern: bytes = READY, env: Mapping[str, str] | None = None
 ) -> Iterator[Listening]:
-    """Starts a server, which runs in the context. pattern: of the line that says where it listens, as its group.
+    """Starts a server for the context. pattern: its group is the address in the server's line.
 
-    env: variables besides our own. Raises RuntimeError, with what it has said, when it ends before.
+    env: additional variables. Raises RuntimeError, with the log, when the server ends before that line.
     """
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})}

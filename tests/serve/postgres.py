@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: without TCP, on a socket in a folder of its own, and gone with them."""
+"""A PostgreSQL server for tests: without TCP, on a socket in a folder of its own, which is removed at the end."""
 
 import contextlib
 import importlib.util
@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-#: What it holds need not last, and it is small.
+#: Its data is small, and need not survive a crash.
 _OPTIONS = ("listen_addresses=", "fsync=off", "full_page_writes=off", "shared_buffers=16MB", "autovacuum=off")
 _READY = b"database system is ready to accept connections"
 
 
 class Postgres:
-    """A server. It ends when whoever has started it does (prctl(2), PR_SET_PDEATHSIG)."""
+    """A server. It ends when its parent process ends (prctl(2), PR_SET_PDEATHSIG)."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self._folder = folder
         self._programs = programs
         self._begin = ["setpriv", "--pdeathsig", "INT"]
         self._made = 0
-        if os.getuid() == 0:  # it refuses to run as root
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
             self._begin += ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]
@@ -38,7 +38,7 @@ class Postgres:
         subprocess.run(command, cwd=self._folder, check=True, capture_output=True)
 
     def start(self) -> None:
-        """Starts it, and returns when it takes connections."""
+        """Starts the server, and returns when it accepts connections."""
         command = [*self._begin, str(self._programs / "postgres"), "-D", str(self._folder / "data")]
         options = [part for option in (*_OPTIONS, f"unix_socket_directories={self._folder}") for part in ("-c", option)]
         self._process = subprocess.Popen([*command, *options], cwd=self._folder, stderr=subprocess.PIPE)
@@ -49,7 +49,7 @@ class Postgres:
         assert self._process.poll() is None, "PostgreSQL has not started"
 
     def _read(self, ready: threading.Event) -> None:
-        """Tells when it is ready or has ended."""
+        """Sets `ready` when the server is ready or has ended."""
         assert self._process.stderr is not None
         with self._process.stderr as said:
             for line in said:
@@ -59,13 +59,13 @@ class Postgres:
         ready.set()
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """Ends it and all connections to it at once; with SIGQUIT without writing what it still has to."""
+        """Ends the server and its connections at once; with SIGQUIT it writes nothing more."""
         self._process.send_signal(number)
         self._reader.join()
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        """A context in which none of its processes does anything."""
+        """Stops all processes of the server during the context."""
         stopped = list(self._stop_all())
         try:
             yield
@@ -75,14 +75,14 @@ class Postgres:
                     os.kill(pid, signal.SIGCONT)
 
     def _stop_all(self) -> Iterator[int]:
-        os.kill(self._process.pid, signal.SIGSTOP)  # first: it starts no further ones
+        os.kill(self._process.pid, signal.SIGSTOP)  # first, because it starts the others
         yield self._process.pid
         for pid in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
             os.kill(int(pid), signal.SIGSTOP)
             yield int(pid)
 
     def database(self, encoding: str = "") -> str:
-        """Returns the URL of an empty schema, which is as good as a database; with an encoding, of a database."""
+        """Returns the URL of an empty schema, which serves as a database; with an encoding, that of a new database."""
         import psycopg
 
         self._made += 1
@@ -97,7 +97,7 @@ class Postgres:
 
 
 def _missing(programs: Path | None) -> str:
-    """Why there can be no server here; nothing where there can."""
+    """Returns why no server can run here; "" if one can."""
     if importlib.util.find_spec("psycopg") is None:
         return "the extra postgres is not installed"
     if programs is None:
@@ -113,7 +113,7 @@ def _missing(programs: Path | None) -> str:
 
 
 def _programs() -> Path | None:
-    """The folder of initdb and postgres; Debian has one for each version, outside of the path."""
+    """Returns the folder of initdb and postgres; Debian has one for each version, outside of PATH."""
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).resolve().parent
@@ -122,12 +122,12 @@ def _programs() -> Path | None:
 
 @contextlib.contextmanager
 def running() -> Iterator[Postgres]:
-    """A server that runs. Skips the test where there can be none."""
+    """Runs a server for the context. Skips the test when none can run."""
     programs = _programs()
     if why := _missing(programs):
         pytest.skip(why)
     assert programs is not None
-    # Not below pytest's own folder, through which other users cannot pass; and a socket's path is short (unix(7)).
+    # Not below pytest's own folder, which other users cannot enter; and a socket's path must be short (unix(7)).
     with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp", ignore_cleanup_errors=True) as name:
         server = Postgres(Path(name), programs)
         server.start()

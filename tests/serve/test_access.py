@@ -1,4 +1,4 @@
-"""Which paths need a key, and of which scope: every route of the service is asked, so that no door can be forgotten."""
+"""Which paths need a key, and of which scope: every route of the service is requested, so that none is forgotten."""
 
 import asyncio
 import base64
@@ -22,18 +22,18 @@ from tests.serve.conftest import Server, serving
 
 websockets = pytest.importorskip("websockets", reason="the WebSocket needs the package websockets")
 
-#: What a door answers to who has no key: 401, or in Jobe's words 403.
+#: Statuses for requests without a key: 401; Jobe's protocol has 403.
 REFUSED = (401, 403)
-#: Paths at which there is nothing, as whoever has some key is told.
+#: Paths that do not exist; only requests with a key get a 404.
 NOWHERE = ("/nothing/of/the/kind", "/v1/nothing", "/docs")
-#: All doors of this distribution, and the paths that they have.
+#: All doors of this distribution, and their paths.
 OWN, DOORS = opened(own_doors())
 TABLE = AccessTable(DOORS)
 
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, str]]]:
-    """A service with a key of each scope, by the scope."""
+    """A service with a key of each scope; and the keys, by scope."""
     folder = tmp_path_factory.mktemp("access")
     keys = Keys(folder / "data" / "keys.json")
     made = {scope: keys.add(scope, scope=scope) for scope in SCOPES}
@@ -43,7 +43,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, di
 
 
 def _routes() -> list[tuple[str, str]]:
-    """Methods and paths of all routes, and paths that are none."""
+    """Returns methods and paths of all routes, and of some paths that do not exist."""
     found = [(method, path) for path in NOWHERE for method in ("GET", "POST")]
     routers = [door.router for door in (*OWN, *DOORS)]
     of_doors: list[Any] = [route for router in routers for route in router.routes]
@@ -97,7 +97,7 @@ def test_no_body_is_waited_for_without_a_key(keyed: tuple[Server, dict[str, str]
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_key_has_the_paths_of_its_scope_and_no_others(keyed: tuple[Server, dict[str, str]], scope: str) -> None:
     server, made = keyed
-    headers = {"Authorization": f"Bearer {made[scope]}", "X-Api-Key": made[scope]}  # each door has its own way
+    headers = {"Authorization": f"Bearer {made[scope]}", "X-Api-Key": made[scope]}  # each door has its own header
     for method, path in ROUTES:
         if path in TABLE.health:
             continue
@@ -179,7 +179,7 @@ def test_a_page_that_is_named_may_ask_before_it_sends_its_key(keyed: tuple[Serve
     answer = server.http.options("/v1/run", headers=headers)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://page.example")
     assert server.http.options("/v1/run", headers={**headers, "Origin": "https://evil.example"}).status_code == 403
-    for path in ("/v1/nothing", "/metrics", "/mcp", "/nothing/of/the/kind"):  # nobody learns which paths there are
+    for path in ("/v1/nothing", "/metrics", "/mcp", "/nothing/of/the/kind"):  # existing or not
         same = server.http.options(path, headers=headers)
         assert (same.status_code, same.content) == (200, answer.content)
         assert {**same.headers, "date": "", "x-request-id": ""} == {**answer.headers, "date": "", "x-request-id": ""}
@@ -191,7 +191,7 @@ def test_no_other_options_are_told_without_a_key(keyed: tuple[Server, dict[str, 
     headers = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
     seen = {name: value for name, value in headers.items() if lacks not in (name, "both")}
     if lacks == "Access-Control-Request-Method":
-        seen["Origin"] = "http://localhost"  # the service's own
+        seen["Origin"] = "http://localhost"  # the service's own origin
     for path in ("/v1/run", "/v1/nothing", "/metrics", "/"):
         answer = server.http.options(path, headers=seen)
         assert (answer.status_code, "allow" in answer.headers) == (401, False), path

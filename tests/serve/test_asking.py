@@ -1,4 +1,4 @@
-"""What doors have in common: which policy and language a protocol gets that has neither."""
+"""What doors share: the policy and language of a protocol that names neither."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Authority is a life cycle that fails closed: what ends with a key, and that no service opens again."""
+"""The life of a key: what ends with it, and that a service with keys never becomes open again."""
 
 import asyncio
 import contextlib
@@ -23,19 +23,19 @@ from tests.serve.listening import service
 websockets = pytest.importorskip("websockets", reason="the WebSocket needs the package websockets")
 
 SMALL = "workers = 1\nslots = 4\nlive = 8\n"
-#: Seconds within which all has to have ended, on a busy machine.
+#: Seconds within which everything must end, on a busy machine.
 SOON = 20.0
 ENDLESS = "print('on', flush=True)\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass"
 
 
 def proxybox(*words: str) -> "subprocess.CompletedProcess[str]":
-    """The command, as an operator gives it: another process than the service."""
+    """Runs the command, like an operator: in another process than the service."""
     command = [sys.executable, "-P", "-m", "proxybox", "serve", "keys", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Waits until something holds, and fails when it does not within `SOON`."""
+    """Waits until a condition holds; fails when it does not within `SOON`."""
     end = time.monotonic() + SOON
     while not holds():
         assert time.monotonic() < end, "it has not come to that"
@@ -47,7 +47,7 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Keys]]:
-    """A service on loopback with keys; its folder begins empty, as that of an open one would."""
+    """A service on loopback with keys; at the start its folder contains only their file."""
     folder = tmp_path_factory.mktemp("authority")
     keys = Keys(folder / "data" / "keys.json")
     keys.add("first")
@@ -141,7 +141,7 @@ def test_a_run_ends_with_its_key(keyed: tuple[Server, Keys]) -> None:
 
 
 def test_a_stream_that_nobody_reads_ends_with_its_key(keyed: tuple[Server, Keys]) -> None:
-    """Its box ends at once, and its answer too, however much of it was on its way."""
+    """Its box and its answer end at once, however much data has not been read yet."""
     server, keys = keyed
     key = keys.add("unread")
     code = "while True: print('x' * 1000)"
@@ -150,13 +150,13 @@ def test_a_stream_that_nobody_reads_ends_with_its_key(keyed: tuple[Server, Keys]
         keys.revoke("unread")
         wait_until_idle(server, keys)
         seen = []
-        with contextlib.suppress(httpx.RemoteProtocolError):  # it could not be told, and its answer is not whole
+        with contextlib.suppress(httpx.RemoteProtocolError):  # the answer is cut off, without a message
             seen += [event["event"] for event in events]
         assert "finished" not in seen
 
 
 def wait_until_idle(server: Server, keys: Keys) -> None:
-    """Waits until no box is in use, as the metrics tell."""
+    """Waits until the metrics show no box in use."""
     operator = keys.add("operator", scope="metrics")
     try:
         metrics = functools.partial(server.http.get, "/metrics", headers=bearer(operator))
@@ -198,7 +198,7 @@ async def talking(server: Server, **options: Any) -> Any:
 
 
 async def only(connection: Any, event: str) -> None:
-    """Receives messages of this kind, until the connection is closed."""
+    """Receives messages of this kind until the connection is closed."""
     while True:
         assert json.loads(await connection.recv())["event"] == event
 
@@ -261,7 +261,7 @@ def test_what_a_former_secret_began_ends_with_it_and_the_session_stays(keyed: tu
 def test_a_file_that_waits_for_the_end_of_a_call_is_not_written_for_a_former_secret(
     keyed: tuple[Server, Keys],
 ) -> None:
-    """It has come whole, and its client was told that it may no longer do this."""
+    """The whole file has arrived, but its client got a 401."""
     server, keys = keyed
     former, now, meter = keys.add("waits"), keys.rotate("waits", grace=60)[0], keys.add("meter", scope="metrics")
     session = server.http.post("/v1/sessions", json={}, headers=bearer(now)).json()["id"]
@@ -276,7 +276,7 @@ def test_a_file_that_waits_for_the_end_of_a_call_is_not_written_for_a_former_sec
     calling = threading.Thread(target=call)
 
     def content() -> Iterator[bytes]:
-        yield from [bytes(1 << 20)] * 16  # more than waits on the way: it is taken, so the worker is ready for it
+        yield from [bytes(1 << 20)] * 16  # too much to wait in buffers, so the worker has begun to read it
         calling.start()
         begun.wait()
         yield b"the end"
@@ -288,7 +288,7 @@ def test_a_file_that_waits_for_the_end_of_a_call_is_not_written_for_a_former_sec
     putting = threading.Thread(target=put)
     putting.start()
     begun.wait()
-    keys.rotate("waits", grace=60)  # a secret before the former one ends at once
+    keys.rotate("waits", grace=60)  # this ends the former secret at once
     putting.join()
     assert answers[0].status_code == 401
     assert server.http.post(f"{path}/interrupt", headers=bearer(now)).status_code == 204
@@ -346,7 +346,7 @@ _ASKS = {"code": "print('hello', input())", "interactive": True}
 
 @contextlib.contextmanager
 def asking(server: Server, key: str, identity: str) -> Iterator[Iterator[dict[str, Any]]]:
-    """A run of this id that waits for input."""
+    """A run with this id that waits for input."""
     headers = {**bearer(key), "Accept": "application/x-ndjson", "X-Request-Id": identity}
     with (
         server.client() as client,
@@ -366,7 +366,7 @@ def test_no_key_touches_the_run_of_another_by_its_id(keyed: tuple[Server, Keys])
             body = {"text": "x\n"} if path == "/input" else None
             answer = server.http.request(method, f"/v1/runs/trace-1{path}", json=body, headers=bearer(other))
             assert answer.status_code == 404, (method, path)
-        with asking(server, other, "trace-1") as theirs:  # both at once, by the same id
+        with asking(server, other, "trace-1") as theirs:  # both at once, with the same id
             for key, each, name in ((other, theirs, "B"), (one, events, "A")):
                 answer = server.http.post("/v1/runs/trace-1/input", json={"text": f"{name}\n"}, headers=bearer(key))
                 assert answer.status_code == 204

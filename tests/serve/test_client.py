@@ -1,4 +1,4 @@
-"""The clients of a service: the same methods as here, blocking and for an event loop."""
+"""The clients of a service: the same methods as a local sandbox, blocking and for an event loop."""
 
 import contextlib
 import threading
@@ -131,7 +131,7 @@ def test_a_stream(session: RemoteSession) -> None:
 
 
 def test_a_reader_that_leaves_a_stream(session: RemoteSession) -> None:
-    """The program is interrupted, and the session is free at once."""
+    """The program is interrupted, and the session can be used at once."""
     code = "import time\ntry:\n    while True: print('on', flush=True)\nfinally: x = 1"
     for _ in range(3):
         events = session.stream(code)

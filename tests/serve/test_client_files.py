@@ -1,4 +1,4 @@
-"""The files of a run that the service has kept for its client: how many, and how large."""
+"""The files of a run that the service has stored for its client: how many, and how large."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ KIB = 1024
 
 
 class Serving:
-    """What of a service the files of a run are taken from."""
+    """The attributes of a service that `clientfiles` uses."""
 
     def __init__(self, store: ServiceStore) -> None:
         self.store, self.config = store, ServiceConfig(limits={"body": "4K", "files": 3})
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[ServiceStore]:
     (3, 2 * KIB, None), (4, 1, "too-large"), (3, 3 * KIB, "too-large"),
 ])  # fmt: skip
 def test_the_files_of_one_run_are_bounded(store: ServiceStore, count: int, size: int, kind: str | None) -> None:
-    """A file counts as often as it is wanted."""
+    """A file counts as often as it is requested."""
     identity = store.put("key", "door/1", "a", b"x" * size, room=16 * KIB)
     wanted = [(str(number), "door/1", identity) for number in range(count)]
     work = clientfiles.collect(cast(Service, Serving(store)), Caller(key="key"), wanted)

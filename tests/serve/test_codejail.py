@@ -18,7 +18,7 @@ PATH = "/api/v0/code-exec"
 
 @pytest.fixture(scope="module")
 def edx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with the preset, which needs a key."""
+    """A service with the preset and a key."""
     folder: Path = tmp_path_factory.mktemp("codejail")
     key = Keys(folder / "data" / "keys.json").add("edx")
     config = """
@@ -29,7 +29,7 @@ def edx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         limits = { wall_time = 10, cpu_time = 3 }
     """
     with serving(folder, config) as server:
-        server.http.auth = ("codejail", key)  # as of http://codejail:KEY@host/
+        server.http.auth = ("codejail", key)  # as with the URL http://codejail:KEY@host/
         yield server
 
 
@@ -168,7 +168,7 @@ def test_a_key_is_needed_and_its_health_is_told_to_all(edx: Server) -> None:
     "'1' * 5_000",
 ])  # fmt: skip
 def test_what_the_code_claims_to_have_left_is_no_fault_of_the_service(edx: Server, claim: str) -> None:
-    """It shares the process with what writes it, so it can write anything there."""
+    """The code runs in the same process as the writer of that file, so it can write anything there."""
     file = "open('/box/left.json', 'w', errors='surrogateescape')"
     code = f"claim = {claim}\nimport os\nwith {file} as left: left.write(claim)\nos._exit(0)"
     seen = execute(edx, code, {"x": 1})
@@ -177,7 +177,7 @@ def test_what_the_code_claims_to_have_left_is_no_fault_of_the_service(edx: Serve
 
 @pytest.mark.parametrize("depth", [300, 990, 995, 1_000, 5_000])
 def test_deep_variables_that_the_code_leaves_are_answered(edx: Server, depth: int) -> None:
-    """How deep JSON is read is the Python's own: what can be read can be sent."""
+    """The depth limit of JSON is that of the running Python: what it can read it can also write."""
     claim = f"""'{{"x":' * {depth} + '1' + '}}' * {depth}"""
     code = f"import os\nwith open('/box/left.json', 'w') as left: left.write({claim})\nos._exit(0)"
     seen = execute(edx, code, {"x": 1})

@@ -1,4 +1,4 @@
-"""What a service is told, and what it says of what makes no sense."""
+"""The configuration of a service, and the messages for wrong ones."""
 
 from pathlib import Path
 

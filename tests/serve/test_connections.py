@@ -1,4 +1,4 @@
-"""Attacks on connections by bytes on a socket: the same ones on a service and on a classroom, which share an edge."""
+"""Attacks on connections by bytes on a socket: the same for a service and a classroom, which share their middleware."""
 
 import contextlib
 import json
@@ -19,14 +19,14 @@ pytest.importorskip("fastapi", reason="services are served by FastAPI (extra ser
 from tests.classroom.attacking import Target, patiently, read_all, target
 from tests.serve.conftest import Server, serving, serving_two
 
-#: Bytes that a flood sends at most, and by how many those of the process may grow meanwhile.
+#: The most bytes of a flood, and the growth of the server's memory that is allowed, in bytes.
 _FLOOD, _GROWTH = 24 << 20, 48 << 20
 _HEAD: Final = b"HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
 @attrs.frozen
 class Place:
-    """A service or a classroom. page: what it shows to everybody. asks: the head of a request whose body is read."""
+    """A service or a classroom. page: a public path. asks: the head of a request whose body is read."""
 
     name: str
     pid: int
@@ -39,13 +39,13 @@ class Place:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def answers(self, request: bytes) -> list[bytes]:
-        """The first lines of all answers to these bytes. A connection that is not closed by it is ended by the next."""
+        """Returns the statuses of all answers to these bytes. The server must close the connection."""
         with self.connect() as line:
             line.sendall(request)
             return re.findall(rb"HTTP/1\.1 (\d{3}) ", read_all(line))
 
     def is_well(self) -> bool:
-        """Whether somebody else is served."""
+        """Returns whether another client is served."""
         return self.answers(b"GET %s %sConnection: close\r\n\r\n" % (self.page, _HEAD)) == [b"200"]
 
     def memory(self) -> int:
@@ -85,7 +85,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 _POST: Final = b"POST /nowhere " + _HEAD
 _CHUNKED: Final = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
-#: Requests that two programs could read in two ways, or that nobody has to understand, with the status of the refusal.
+#: Requests that two programs could understand differently, or that no server must accept, with the refusal's status.
 _FORMS: Final = {
     "a length and chunks": (_POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "chunks and a length": (_POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400),
@@ -147,7 +147,7 @@ _FORMS: Final = {
 
 @pytest.mark.parametrize("form", _FORMS)
 def test_what_can_be_read_in_two_ways_is_refused(place: Place, form: str) -> None:
-    """A body whose framing is broken may have been answered before its end came: its door need not have read it."""
+    """A request with wrong framing of its body may get an early answer: its door need not have read the body."""
     request, status = _FORMS[form]
     answers = place.answers(request)
     assert len(answers) <= 1, answers
@@ -156,7 +156,7 @@ def test_what_can_be_read_in_two_ways_is_refused(place: Place, form: str) -> Non
     assert answers or request.startswith(_CHUNKED)
 
 
-#: What is unusual, and means one thing.
+#: Requests that are unusual and unambiguous.
 _ALLOWED: Final = {
     "HTTP/1.0": b"GET %s HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n",
     "empty lines before": b"\r\n\r\nGET %s " + _HEAD + b"Connection: close\r\n\r\n",
@@ -205,7 +205,7 @@ def _endless(begin: bytes, *pieces: bytes) -> Iterator[bytes]:
 
 _LONG: Final = b"a" * (64 << 10)
 _FIELDS: Final = b"".join(b"h%05d: x\r\n" % number for number in range(6_000))
-#: What a client may send for ever, of which nothing is a body.
+#: Endless data that is not part of a body.
 _FLOODS: Final[dict[str, Callable[[Place], Iterator[bytes]]]] = {
     "a field": lambda place: _endless(b"GET %s %sX: " % (place.page, _HEAD), _LONG),
     "the name of a field": lambda place: _endless(b"GET %s %s" % (place.page, _HEAD), _LONG),
@@ -239,7 +239,7 @@ _FLOODS: Final[dict[str, Callable[[Place], Iterator[bytes]]]] = {
 
 @pytest.mark.parametrize("flood", _FLOODS)
 def test_what_has_no_end_is_cut_off(place: Place, flood: str) -> None:
-    """Nobody reads the answers meanwhile, so that requests without an end are cut off, too."""
+    """The answers are not read, so that endless requests are cut off, too."""
     before = place.memory()
     with place.connect() as line, contextlib.suppress(ConnectionError):
         line.settimeout(120)
@@ -258,14 +258,14 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_is_one_line(place: Place) 
     said = place.log.read_text()
     for body in (b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"):
         if place.name == "classroom" and b"chunked" in body:
-            continue  # it takes no chunks
+            continue  # the classroom takes no chunks
         with place.connect() as line:
             line.sendall(place.asks + body)
             line.shutdown(socket.SHUT_WR)
             read_all(line)
     mark = f"GET /nowhere-{place.name} HTTP/1.1\r\nHost: 127.0.0.1:{place.port}\r\nConnection: close\r\n\r\n"
     place.answers(mark.encode())
-    if place.name == "serve":  # again where tests before have used up the log lines of this second
+    if place.name == "serve":  # repeated, because earlier tests may have used up the log lines of this second
         assert patiently(lambda: "/nowhere-serve" in place.log.read_text() or not place.answers(mark.encode()))
     new = [line for line in place.log.read_text()[len(said) :].splitlines() if line]
     new = [line for line in new if "/nowhere-serve" not in line and "more requests" not in line]
@@ -288,7 +288,7 @@ def test_what_is_no_request_fills_no_log(place: Place) -> None:
 
 
 def _frame(opcode: int, data: bytes = b"", *, fin: bool = True) -> bytes:
-    """A frame of a client, whose mask changes nothing (RFC 6455, section 5.2)."""
+    """Returns a client's frame with a mask of zeros (RFC 6455, section 5.2)."""
     size = len(data)
     length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
     return bytes([(0x80 if fin else 0) | opcode]) + length + bytes(4) + data
@@ -308,7 +308,7 @@ def _websocket(server: Server) -> Iterator[socket.socket]:
         yield line
 
 
-#: What a client may send before it has said who it is, and the code with which that ends (RFC 6455, section 7.4.1).
+#: Messages before the client has sent a key, and the code with which each ends (RFC 6455, section 7.4.1).
 _BEFORE_A_KEY: Final = {
     "a large message": (_frame(1, b"a" * 60_000, fin=False) + _frame(0, b"a" * 60_000), 1009),
     "empty frames": (_frame(1, b"", fin=False) + _frame(0, b"", fin=False) * 2_000, 1008),
@@ -329,7 +329,7 @@ def test_what_comes_by_a_websocket_before_a_key_is_bounded(service: tuple[Server
 
 @pytest.mark.parametrize("what", ["pings", "messages that are answered", "frames of a message that was refused"])
 def test_a_websocket_that_does_not_read_takes_no_memory(service: tuple[Server, str, str], what: str) -> None:
-    """It is not read on, so that what it sends waits in the kernel."""
+    """The server stops reading, so that the client's data waits in the kernel."""
     server, key, _ = service
     opening = _frame(1, json.dumps({"do": "open", "key": key}).encode())
     begin, piece = {
@@ -340,7 +340,7 @@ def test_a_websocket_that_does_not_read_takes_no_memory(service: tuple[Server, s
     memory = Path(f"/proc/{server.process.pid}/statm")
     before = int(memory.read_text().split()[1])
     with _websocket(server) as line:
-        line.settimeout(1)  # by when the kernel has taken all that it takes
+        line.settimeout(1)  # then the kernel's buffers are full
         with contextlib.suppress(TimeoutError, ConnectionError):
             for each in _endless(begin, piece):
                 line.sendall(each)
@@ -358,10 +358,10 @@ def test_a_websocket_whose_first_message_does_not_come_is_closed(tmp_path: Path)
         assert said[2:4] == (1008).to_bytes(2, "big")
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as line:
             line.sendall(b"POST /v1/run " + _HEAD + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
-            assert read_all(line).startswith(b"HTTP/1.1 408 ")  # neither does the body
+            assert read_all(line).startswith(b"HTTP/1.1 408 ")  # the same without the body
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as line:
             line.sendall(b"GET / HTTP/1.1\r\n")
-            assert read_all(line).startswith(b"HTTP/1.1 408 ")  # nor the header
+            assert read_all(line).startswith(b"HTTP/1.1 408 ")  # the same without the rest of the header
 
 
 def test_messages_of_all_sockets_of_a_key_that_do_not_come_whole_are_bounded(tmp_path: Path) -> None:
@@ -382,12 +382,12 @@ def test_messages_of_all_sockets_of_a_key_that_do_not_come_whole_are_bounded(tmp
             try:
                 line.sendall(part)
                 line.sendall(_frame(9, b"is it well?"))
-                held += line.recv(1) == b"\x8a"  # a pong: it is; else it was closed, or reset
+                held += line.recv(1) == b"\x8a"  # a pong; otherwise it was closed or reset
             except ConnectionError:
                 pass
         assert held == 4
         assert server.http.get("/v1/health").status_code == 200
-        with _websocket(server) as line:  # the other key has its own room, at the same address
+        with _websocket(server) as line:  # the other key has its own bound, at the same address
             line.sendall(_frame(1, json.dumps({"do": "open", "key": other}).encode()))
             assert b'"opened"' in line.recv(1_000)
             line.sendall(part + _frame(9))
@@ -424,7 +424,7 @@ def test_whole_messages_of_a_key_have_room_or_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_key_holds_no_more_memory_than_its_share(service: tuple[Server, str, str]) -> None:
-    """Forty requests of a megabyte wait: those beyond its share are not read, and those beyond the queue sent away."""
+    """Of forty waiting requests of 1 MB, those beyond the share are not read, and those beyond the queue refused."""
     server, one, other = service
     port = int(server.url.rpartition(":")[2])
     code = "import time\ntime.sleep(0.2)"

@@ -1,4 +1,4 @@
-"""One model of answers: a Result's fields, its JSON, what OpenAPI says of them, and what a client reads."""
+"""One model of answers: a Result's fields, its JSON, the OpenAPI description, and what a client reads."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ class ChangedFiles(Files):
         self._content = {change.name: change.content for change in changes if change.content is not None}
 
 
-#: A Result of which no field has its default.
+#: A Result in which no field has its default.
 RESULT = Result(
     status=Status.ERROR, exit_code=3, signal=9, why="why", stdout_bytes=b"out", stderr_bytes=b"err", value=(1, b"\xff"),
     error=GuestError("ValueError", "no", "Traceback"),
@@ -96,7 +96,7 @@ def test_to_dict_is_json_of_the_same_keys() -> None:
 
 
 def test_operations_keep_their_ids() -> None:
-    """Generated clients have them as the names of functions: a new operation is added here, and none is renamed."""
+    """Generated clients use them as names of functions: new operations are added here, and none is renamed."""
     assert sorted(operation["operationId"] for operation in OPERATIONS.values()) == sorted(
         [
             "call",

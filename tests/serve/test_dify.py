@@ -1,4 +1,4 @@
-"""The interface of Dify's sandbox: requests as Dify sends them, and what its own integration tests look at."""
+"""The interface of Dify's sandbox: requests as Dify sends them, and the checks of its own integration tests."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ RUN = "/v1/sandbox/run"
 
 @attrs.frozen
 class Client:
-    """One client of the service, with its key."""
+    """A client of the service, with its key."""
 
     server: Server
     key: str
@@ -140,7 +140,7 @@ def test_health_needs_no_key(client: Client) -> None:
 
 
 def test_a_service_that_is_full(clients: tuple[Client, Client]) -> None:
-    """Whoever fills it: Dify knows no other status for that."""
+    """For any key that fills it: Dify has no other status for that."""
     one, _ = clients
     headers = {"Accept": "application/x-ndjson", "Authorization": f"Bearer {one.key}"}
     body = {"code": "print('on', flush=True)\nimport time\ntime.sleep(60)"}

@@ -14,12 +14,12 @@ from proxybox.serve.keys import Keys
 from tests.serve.conftest import serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "serve-doors.md"
-#: What differs from run to run: versions, ids and durations.
+#: Text that differs between runs: versions, ids and durations.
 VARIES = re.compile(r'"[A-Za-z0-9_-]{16,}"|\d+(\.\d+)*')
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command of the page, with what is shown below it."""
+    """Returns each command of the page, with the output that is shown below it."""
     text = "\n".join(line[4:] for line in PAGE.read_text().splitlines() if line.startswith("    "))
     blocks = re.findall(r"^\$ (.+)\n((?:[\[{\"s].*\n)?)", text + "\n", re.M)
     return [(command, shown.strip()) for command, shown in blocks]

@@ -23,7 +23,7 @@ SECRET = "the-secret-of-the-service"
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Keys]]:
-    """A service that asks for keys, logs in JSON, and has something in its environment."""
+    """A service that needs keys, logs in JSON, and has a secret in its environment."""
     folder = tmp_path_factory.mktemp("keyed")
     config = 'require_keys = true\nlog = "json"\nlimits = { body = "64K", artefacts = "1M" }\n'
     with serving(folder, config, env={"SERVICE_SECRET": SECRET}) as server:
@@ -129,7 +129,7 @@ def test_a_hostile_box_finds_no_key_no_header_no_environment_no_file(keyed: tupl
 
 
 def test_the_workers_of_the_service_have_no_secret_either(keyed: tuple[Server, Keys]) -> None:
-    """If a box broke out into its worker, it would not find them in its environment or its open files."""
+    """A box that breaks out into its worker finds no secret in the worker's environment or open files."""
     server, _ = keyed
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     pids = [pid for task in children.parent.parent.iterdir() for pid in (task / "children").read_text().split()]
@@ -160,7 +160,7 @@ def test_log_lines_and_the_audit_tell_what_was_done_and_no_secret(keyed: tuple[S
     headers = {**_with(key), "X-Request-Id": "audited-1"}
     answer = server.http.post("/v1/run?token=in-the-query", json={"code": code, "policy": "strict"}, headers=headers)
     assert answer.json()["status"] == "ok"
-    while '"id": "audited-1"' not in (logged := server.log.read_text()):  # it comes after the answer
+    while '"id": "audited-1"' not in (logged := server.log.read_text()):  # it is written after the answer
         pass
     (line,) = [json.loads(line) for line in logged.splitlines() if '"id": "audited-1"' in line]
     assert (line["method"], line["path"], line["http_status"], line["status"]) == ("POST", "/v1/run", 200, "ok")

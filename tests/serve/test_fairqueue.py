@@ -1,4 +1,4 @@
-"""Of the keys that wait, the one that was served longest ago is next."""
+"""Of the waiting keys, the one that was served longest ago is next."""
 
 from collections.abc import Sequence
 

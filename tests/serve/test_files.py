@@ -1,4 +1,4 @@
-"""Files of sessions over HTTP: refused before they come, whole or not at all, in parts, and never whole in memory."""
+"""Files of sessions over HTTP: refused early, written completely or not at all, in parts, and never whole in memory."""
 
 import asyncio
 import contextlib
@@ -75,7 +75,7 @@ def test_a_refused_file_leaves_the_one_that_was_there(server: Server, session: s
 
 
 def test_a_file_is_refused_before_it_comes(server: Server, session: str) -> None:
-    """The client waits for leave to send it (RFC 9110, section 10.1.1), and gets none."""
+    """The client waits for the status 100 before it sends the file (RFC 9110, section 10.1.1), and gets another one."""
     sizes = {2 * _MIB: b"507", 100 * _MIB: b"413", _MIB // 2: b"100"}
     for size, status in sizes.items():
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as line:
@@ -100,7 +100,7 @@ def test_a_client_that_leaves_changes_nothing(server: Server, session: str) -> N
     assert server.http.get(f"{session}/files/data").content == b"old"
     assert patiently(lambda: f"PUT {session}/files/data 499" in server.log.read_text())
     assert "Traceback" not in server.log.read_text()[before:]
-    for _ in range(8):  # all of its lines can be used
+    for _ in range(8):  # all lines of the worker can be used
         assert put(server, session, "data", b"new").status_code == 204
 
 
@@ -114,7 +114,7 @@ def test_files_that_cannot_be_written(server: Server, session: str, path: str, s
 
 
 def test_a_new_file_takes_the_place_of_the_old_one(server: Server, session: str) -> None:
-    """It has the mode of the old one; who holds the old one open goes on with that. Other names keep what they have."""
+    """It has the old one's mode. A program that has opened the old file keeps that one. Hard links change together."""
     put(server, session, "a", b"old")
     put(server, session, "two", b"one")
     code = "import os\nos.chmod('a', 0o640)\nheld = open('a')\nos.symlink('a', 'link')"
@@ -130,7 +130,7 @@ def test_a_new_file_takes_the_place_of_the_old_one(server: Server, session: str)
 
 
 def test_there_is_room_for_a_file_that_takes_the_place_of_its_like(server: Server, session: str) -> None:
-    """There need not be room for both."""
+    """The old file's size counts as free."""
     for content in (bytes(900_000), bytes([1]) * 950_000, b"small", bytes([2]) * 1_000_000):
         assert put(server, session, "data", content).status_code == 204
         assert server.http.get(f"{session}/files/data").content == content
@@ -145,7 +145,7 @@ def test_the_number_of_files_is_a_limit_that_is_named(server: Server, session: s
 
 
 def test_a_file_comes_while_a_call_runs_and_is_there_when_it_has_ended(server: Server, session: str) -> None:
-    """The body may take long: only at its end does it need the session."""
+    """The upload may take long: it needs the session only at its end."""
     begun = threading.Event()
 
     def content() -> Iterator[bytes]:
@@ -167,7 +167,7 @@ def test_a_file_comes_while_a_call_runs_and_is_there_when_it_has_ended(server: S
 
 
 def test_a_full_disk_of_the_host_takes_no_line_of_a_worker(server: Server, session: str) -> None:
-    """What still came of a file that could not be kept would be the worker's next job."""
+    """The rest of a file that could not be written must not be read as the worker's next job."""
     (worker,) = workers(server)
     former = resource.prlimit(worker, resource.RLIMIT_FSIZE)
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (_MIB, former[1]))
@@ -245,7 +245,7 @@ def test_a_part_of_nothing_cannot_be_had() -> None:
 
 
 def _peak(pid: int) -> int:
-    """The most bytes that a process has had in memory (proc_pid_status(5))."""
+    """Returns the peak of a process's resident memory, in bytes (proc_pid_status(5))."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) << 10
 
@@ -283,7 +283,7 @@ def test_a_client_that_reads_no_further_holds_nothing_up(server: Server) -> None
 
 
 def test_the_end_of_a_download_that_nobody_reads_waits_for_nobody() -> None:
-    """Else a task is left for each of them, and a log line when it is collected."""
+    """Otherwise each of them leaves a task, and a log line when the task is collected."""
     asyncio.run(asyncio.wait_for(_a_download_that_nobody_reads(), 20))
 
 
@@ -341,7 +341,7 @@ def test_who_gives_up_a_download_interrupts_no_call(server: Server) -> None:
 
 
 def test_files_that_are_slow_on_their_way_hold_up_no_call(server: Server) -> None:
-    """Of whom they are makes no difference: calls of sessions have lines of their own."""
+    """Also of the same key: calls of sessions have lines of their own."""
     session = server.session(limits={"disk": "100M"})
     begun = f"PUT {session}/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000000\r\n\r\nx".encode()
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
@@ -370,7 +370,7 @@ time = "1s"
             line.sendall(f"PUT {session}/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n".encode())
             answer = b""
             line.settimeout(0.1)
-            for _ in range(600):  # faster than connections.rate, and slower than a file may be
+            for _ in range(600):  # faster than connections.rate, and slower than a file must be
                 with contextlib.suppress(TimeoutError):
                     answer += line.recv(1_000)
                     break

@@ -1,4 +1,4 @@
-"""Forms of databases: one of an earlier form goes on with all that is in it, and one of an unknown form is refused.
+"""Forms of databases: an earlier form is converted with all its data, and an unknown form is refused.
 
 forms/1-*.sql are what the code of commit e6ae26d8 has written. When tables change: give the new form a step (STEPS in
 store.py), and add a file of the new form here.
@@ -35,7 +35,7 @@ def server() -> Iterator[postgres.Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database that the code of before forms has written."""
+    """The URL of a database of the time before forms were numbered."""
     values = [line for line in (FORMS / "1-sqlite.sql").read_text().splitlines() if line.startswith("INSERT")]
     if request.param == "sqlite":
         with contextlib.closing(sqlite3.connect(tmp_path / "db.sqlite")) as database:
@@ -43,13 +43,13 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/db.sqlite"
     url: str = request.getfixturevalue("server").database()
     tables = (FORMS / "1-postgresql.sql").read_text()
-    values = [value.replace("X'", "'\\x") for value in values]  # bytes in PostgreSQL's words
+    values = [value.replace("X'", "'\\x") for value in values]  # bytes in PostgreSQL's syntax
     _script(url, tables, *values, "select setval('audit_number_seq', 3)")
     return url
 
 
 def _script(url: str, *statements: str) -> list[Any]:
-    """Carries out statements, and returns the rows of the last one."""
+    """Executes statements, and returns the rows of the last one."""
     engine = sql.create_engine(url)
     try:
         with engine.begin() as connection:
@@ -85,7 +85,7 @@ def test_a_database_of_an_unknown_form_is_left_alone(old: str) -> None:
         ServiceStore(old, "old")
     assert "use the version of proxybox that has written it" in str(raised.value)
     with pytest.raises(sql.exc.SQLAlchemyError):
-        _script(old, "select * from artefacts")  # nothing was made in it
+        _script(old, "select * from artefacts")  # no table was made in it
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_new_database_takes_no_steps(tmp_path: Path) -> None:
 
 
 def test_the_tables_are_those_of_the_newest_file(tmp_path: Path) -> None:
-    """Who changes a table has changed the form: another number, a step, and a file of it here."""
+    """A change of a table is a new form: it needs a number, a step, and a file here."""
     newest = FORMS / f"{1 + len(STEPS)}-sqlite.sql"
     assert newest.exists(), "what the new form's code writes belongs into a file here"
     made, kept = sqlite3.connect(tmp_path / "made"), sqlite3.connect(tmp_path / "kept")

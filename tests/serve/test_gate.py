@@ -1,4 +1,4 @@
-"""Who gets a worker's free line: shares, turns, a bounded queue, workers that die."""
+"""Which request gets a worker's free line: shares, turns, a bounded queue, workers that end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ def _in_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
 
 async def _waits(*tasks: "asyncio.Task[Any]") -> None:
-    """Lets tasks go as far as they can."""
+    """Lets tasks run as far as they can."""
     for _ in range(5):
         await asyncio.sleep(0)
     assert not any(task.done() for task in tasks)
@@ -85,7 +85,7 @@ async def test_a_share_of_its_own() -> None:
 
 
 def _with_express(slots: int = 2, *, share: int = 4) -> Gate:
-    """A gate for two workers, the second of which is the express."""
+    """Returns a gate for two workers, the second of which is the express."""
     gate = Gate("run", share=share, queue=9, patience=60)
     for worker in (_worker(0), _worker(1, express=True)):
         for _ in range(slots):
@@ -100,7 +100,7 @@ async def test_the_express_is_for_what_a_key_holds_beside_nothing_else() -> None
     assert [slot.worker.express for slot in held] == [True, False, False]
     waits = asyncio.create_task(gate.enter("flood"))
     await _waits(waits)
-    assert not waits.done()  # the express has a free line, and the key may hold one more
+    assert not waits.done()  # the express has a free line, and the key's share is not used up
     assert (await gate.enter("quiet")).worker.express
     gate.free(held[1])
     assert not (await waits).worker.express
@@ -119,7 +119,7 @@ async def test_a_key_that_holds_nothing_any_more_gets_the_express() -> None:
 @_in_a_loop
 async def test_whoever_is_wanted_of_the_express_alone_gets_its_lines() -> None:
     gate = _with_express()
-    held = [await gate.enter("a", worker=1) for _ in range(2)]  # two calls of sessions that it has
+    held = [await gate.enter("a", worker=1) for _ in range(2)]  # two calls of its sessions
     assert all(slot.worker.express for slot in held)
 
 
@@ -130,7 +130,7 @@ async def test_a_request_that_was_given_up_gets_no_line() -> None:
     waits = [asyncio.create_task(gate.enter(name)) for name in ("b", "c")]
     await _waits(*waits)
     waits[0].cancel()
-    gate.free(held)  # before the task that was cancelled has had its turn
+    gate.free(held)  # before the cancelled task has run
     assert (await waits[1]) is held
     assert gate.waiting == 0
 
@@ -215,7 +215,7 @@ async def test_a_line_of_one_worker() -> None:
     slot = await gate.enter("a", worker=1)
     assert slot.worker.number == 1
     waits = asyncio.create_task(gate.enter("b", worker=1))
-    await _waits(waits)  # though worker 0 has a free one
+    await _waits(waits)  # worker 0 has a free line, too
     gate.free(slot)
     assert (await waits).worker.number == 1
 

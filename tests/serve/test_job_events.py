@@ -1,4 +1,4 @@
-"""What a job tells: events in their order, text gathered, nothing after its end, and nobody waited for."""
+"""The events of a job: in their order, with collected text, nothing after the end, and without waiting for readers."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from proxybox.streamevents import InputRequestEvent
 
 
 def told(line: Any) -> list[dict[str, Any]]:
-    """What has been told until now, text of one stream in one piece."""
+    """Returns the events that have come until now, with the text of one stream in one piece."""
     events: list[dict[str, Any]] = []
     while line.poll():
         event = json.loads(line.recv_bytes()[1:])
@@ -36,7 +36,7 @@ def running(moments: Moments) -> Iterator[None]:
 
 def test_events_come_in_their_order_whatever_was_gathered() -> None:
     ours, theirs = Pipe()
-    telling = JobEvents(ours, Moments())  # whose thread is not started: nothing is told but here
+    telling = JobEvents(ours, Moments())  # its thread is not started: events are sent only here
     telling.print("stdout", "one\n")
     telling.print("stdout", "two\n")
     telling.print("stderr", "no\n")
@@ -73,7 +73,7 @@ def test_much_text_is_not_gathered() -> None:
 
 def test_an_event_has_a_bounded_length() -> None:
     ours, theirs = Pipe()
-    with ThreadPoolExecutor(1) as thread:  # nothing of it fits into the socket at once
+    with ThreadPoolExecutor(1) as thread:  # the text does not fit into the socket's buffer
         done = thread.submit(JobEvents(ours, Moments()).print, "stdout", "x" * 600_000)
         pieces = [json.loads(theirs.recv_bytes()[1:])["text"] for _ in range(3)]
         done.result()

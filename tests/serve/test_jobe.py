@@ -32,7 +32,7 @@ output = { limit = "1M", on_excess = "end" }
 
 @attrs.frozen
 class Client:
-    """One client of the service, with its key."""
+    """A client of the service, with its key."""
 
     server: Server
     key: str
@@ -93,7 +93,7 @@ def test_the_paths_with_a_slash_at_the_end_are_the_same(client: Client) -> None:
     ("while True: print('x' * 1000)", 30, ""),
 ])  # fmt: skip
 def test_outcomes(client: Client, code: str, outcome: int, stderr: str) -> None:
-    """What stands for itself comes without stderr: CodeRunner takes any for an error at run time."""
+    """Outcomes that need no explanation have no stderr: CodeRunner takes any stderr for a runtime error."""
     seen = client.run(code, parameters={"cputime": 0.5 if outcome == 13 else 10})
     assert (seen["outcome"], seen["cmpinfo"]) == (outcome, "")
     assert stderr in seen["stderr"] if stderr else seen["stderr"] == ""
@@ -117,7 +117,7 @@ def test_limits_are_held_within_the_policys(client: Client) -> None:
         "cputime": 1e300, "memorylimit": "100000", "disklimit": -1, "streamsize": 1000, "numprocs": "; rm -rf",
     }  # fmt: skip
     assert client.run("print(1)", parameters=parameters)["outcome"] == 15
-    assert client.run("print(1)", parameters=[])["outcome"] == 15  # an empty table of PHP's
+    assert client.run("print(1)", parameters=[])["outcome"] == 15  # an empty PHP array
     threads = (
         "import threading\nfor _ in range(4): threading.Thread(target=threading.Event().wait, daemon=True).start()"
     )
@@ -134,7 +134,7 @@ def test_options_of_the_interpreter(client: Client) -> None:
 
 
 def test_files_are_sent_when_the_service_has_not_got_them(client: Client) -> None:
-    """As CodeRunner does: it runs, sends all files upon a 404, and runs again."""
+    """Like CodeRunner: it runs, uploads all files after a 404, and runs again."""
     content = b"\xff\0data"
     identity = hashlib.md5(content).hexdigest()
     spec = {
@@ -225,7 +225,7 @@ def test_a_key_is_needed(client: Client) -> None:
 
 
 def test_a_service_that_is_full(clients: tuple[Client, Client]) -> None:
-    """There is one line, and no queue: who holds the line has its share, and who does not is told of an overload."""
+    """There is one line, and no queue: the key with the line has used its share, and another key gets an overload."""
     one, other = clients
     body = {"code": "print('on', flush=True)\nwhile True: pass"}
     headers = {"Accept": "application/x-ndjson", "Authorization": f"Bearer {one.key}"}

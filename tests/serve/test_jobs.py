@@ -1,4 +1,4 @@
-"""Jobs whose workers end: which of them are done once more, whatever the order in which things happen."""
+"""Jobs whose workers end: which of them are repeated, in whatever order things happen."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from proxybox.serve.workers import Slot, WorkerJob, WorkerLost
 
 
 class _Workers:
-    """Workers that end with their jobs. ends: whether each of them ends after it has begun the job."""
+    """Workers that end with their jobs. ends: for each of them, whether it has begun the job before."""
 
     def __init__(self, *ends: bool) -> None:
         self.ends, self.asked = list(ends), 0
@@ -81,7 +81,7 @@ def test_how_often_a_job_is_begun(tmp_path: Path, ends: list[bool], is_repeatabl
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_is_told_to_a_job_between_two_workers_is_not_lost(tmp_path: Path, begun: bool) -> None:
-    """Its client was told that the input was taken, or that the run was ended: it is not begun again then."""
+    """Its client has an answer that the input was taken, or that the run was ended: so it is not repeated."""
 
     async def tell() -> None:
         jobs, seen = _jobs(tmp_path, begun, lines=1), []

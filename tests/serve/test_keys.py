@@ -1,4 +1,4 @@
-"""Bearer keys: what is kept of them, who is let in, and that a revoked one is refused at once."""
+"""Bearer keys: what is stored of them, which are accepted, and that a revoked one is refused at once."""
 
 import hashlib
 import json
@@ -110,7 +110,7 @@ def test_an_unknown_key_is_compared_as_long_as_a_known_one(keys: Keys, monkeypat
     keys.find(keys.add("moodle"))
     keys.find("pbx_000000000000_" + "A" * 43)
     keys.find("nothing like a key")
-    assert compared == [(64, 64)] * 6  # each with the secret of now and with the former one
+    assert compared == [(64, 64)] * 6  # each is compared with the current secret and with the former one
 
 
 # --- what keys have been ----------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_that_keys_were_made_is_known_for_good(keys: Keys) -> None:
             _ = each.were_made
         with pytest.raises(KeysError, match="is missing, though keys were made"):
             each.find("pbx_000000000000_" + "A" * 43)
-    keys.add("again")  # which brings it back
+    keys.add("again")  # this makes the file again
     assert Keys(keys.path).were_made
 
 
@@ -145,7 +145,7 @@ def test_a_mark_that_leads_nowhere_is_one(keys: Keys) -> None:
 
 
 def test_a_file_of_before_says_that_keys_were_made(keys: Keys) -> None:
-    """Versions without a mark have made such files."""
+    """Earlier versions made such files without a mark."""
     keys.path.parent.mkdir()
     keys.path.write_text('{"keys": []}')
     keys.path.chmod(0o600)
@@ -166,7 +166,7 @@ def test_only_a_key_that_is_made_makes_the_file(keys: Keys) -> None:
 
 
 class _Clock:
-    """The time of the module, which a test moves."""
+    """The module's time, which a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.time()
@@ -187,7 +187,7 @@ def test_a_key_ends_when_it_expires(keys: Keys, clock: _Clock) -> None:
     assert keys.find(keys.add("moodle")) is not None  # its name is free again
     keys.revoke("moodle")
     good = [key.is_good for key in keys.known().values()]
-    assert good == [False, False]  # the one that had not expired was meant
+    assert good == [False, False]  # the key that had not expired was revoked
 
 
 def test_no_key_is_made_that_has_expired(keys: Keys, clock: _Clock) -> None:
@@ -229,7 +229,7 @@ def test_a_revoked_key_is_revoked_with_both_secrets(keys: Keys) -> None:
     {"expires": []}, {"former_expires": None},
 ])  # fmt: skip
 def test_what_is_not_known_of_a_key_lets_nobody_in(keys: Keys, entry: dict[str, object]) -> None:
-    """As a later version may have written it: what it means would be guessed."""
+    """A later version may have written it: its meaning could only be guessed."""
     shown = keys.add("moodle")
     seen = json.loads(keys.path.read_text())
     seen["keys"][0] |= entry

@@ -1,4 +1,4 @@
-"""`proxybox serve keys`: what it makes, tells and refuses."""
+"""`proxybox serve keys`: what it makes, prints and refuses."""
 
 import json
 import time
@@ -12,7 +12,7 @@ pytest.importorskip("click", reason="the extra cli is not installed")
 from proxybox.cli import main
 from proxybox.serve.keys import Keys
 
-#: The command: its exit status, what it prints, and what it says on standard error.
+#: Runs the command; returns its exit status, its output, and its standard error.
 Command = Callable[..., tuple[int, str, str]]
 
 

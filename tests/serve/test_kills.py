@@ -39,7 +39,7 @@ mode = "rw"
 
 @pytest.fixture(scope="module")
 def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with one worker: so each kill ends what runs, and no other can take it over meanwhile."""
+    """A service with one worker: each kill ends everything that runs, and no other worker can repeat it meanwhile."""
     config = CONFIG.format("false", tmp_path_factory.mktemp("out"))
     with serving(tmp_path_factory.mktemp("doomed"), config) as server:
         yield server
@@ -54,14 +54,14 @@ def doubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def workers(server: Server) -> list[int]:
-    """The processes of a service that have its boxes."""
+    """Returns the processes of a service that serve its boxes."""
     tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
     pids = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
     return [pid for pid in pids if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def lost(answer: httpx.Response) -> bool:
-    """Whether an answer tells that the worker was lost, and when to come again."""
+    """Returns whether an answer says that the worker was lost, and when to try again."""
     problem = answer.json()
     return (answer.status_code, answer.headers["retry-after"], answer.headers["content-type"], problem["type"]) == (
         503, "1", "application/problem+json", "urn:proxybox:worker-lost",
@@ -69,18 +69,18 @@ def lost(answer: httpx.Response) -> bool:
 
 
 def metric(server: Server, name: str) -> int:
-    """A number that the service counts."""
+    """Returns a number from the service's metrics."""
     text = server.http.get("/metrics").text
     return next(int(float(line.rpartition(" ")[2])) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
 def in_use(server: Server) -> int:
-    """How many runs go on."""
+    """Returns the number of current runs."""
     return metric(server, 'proxybox_in_use{kind="run"}')
 
 
 def kill(server: Server) -> int:
-    """Kills the workers, and waits until the service has missed them. How many it were."""
+    """Kills the workers, waits until the service has noticed that, and returns their number."""
     lost, found = metric(server, "proxybox_workers_lost_total"), workers(server)
     for pid in found:
         os.kill(pid, signal.SIGKILL)
@@ -90,7 +90,7 @@ def kill(server: Server) -> int:
 
 
 def kill_while(server: Server, answers: Sequence[Future[Any]], times: int) -> int:
-    """Kills the workers so often while all of these requests run, or until one is answered; how often it was."""
+    """Kills the workers up to `times` times while all requests run, or until one is answered; returns how often."""
     for done in range(times):
         while in_use(server) < len(answers):
             if any(answer.done() for answer in answers):
@@ -99,7 +99,7 @@ def kill_while(server: Server, answers: Sequence[Future[Any]], times: int) -> in
     return times
 
 
-#: Runs that go on until they are ended by something else.
+#: A run that only a kill or its limit ends.
 ENDLESS = {"code": "while True: pass", "timeout": 9}
 
 
@@ -150,7 +150,7 @@ def test_a_run_that_was_given_input_is_not_tried_again(doomed: Server) -> None:
     assert doomed.run("print('again')")["stdout"] == "again\n"
 
 
-#: A run for each of the other doors: its path, and what httpx sends.
+#: A run for each of the other doors: its path, and the arguments of httpx.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "jobe": ("/jobe/index.php/restapi/runs", {
         "json": {"run_spec": {"language_id": "python3", "sourcecode": ENDLESS["code"], "parameters": {"cputime": 9}}}

@@ -36,7 +36,7 @@ limits = { wall_time = 10, cpu_time = 1, memory = "256M" }
 
 @attrs.frozen
 class Client:
-    """One client of the service, with its key."""
+    """A client of the service, with its key."""
 
     server: Server
     key: str
@@ -117,7 +117,7 @@ def test_a_file_whose_name_is_no_text_comes_out(client: Client) -> None:
 
 
 def run_in_its_folder(filesystem: dict) -> Result:
-    """A run in /mnt/data, as a worker does it, under a policy with this filesystem."""
+    """Runs a program in /mnt/data, like a worker, under a policy with this filesystem."""
     policy = evolve(preset("default"), filesystem=filesystem)
     made = worker._Worker(Setup(policies={"p": policy}, interpreters={"l": Interpreter()}, slots=1, input_wait=1))
     code = "import os\nprint(sorted(os.listdir('/mnt')))\nopen('a', 'w')"

@@ -1,6 +1,6 @@
 """Tools for language models, with the client of the mcp package: over stdio, and over HTTP for old and new clients.
 
-"http" is protocol version 2026-07-28, in which each request stands alone; "handshake" is 2025-11-25.
+"http" is protocol version 2026-07-28, in which each request is independent; "handshake" is 2025-11-25.
 """
 
 import base64
@@ -34,7 +34,7 @@ COMMAND = [sys.executable, "-P", "-m", "proxybox", "mcp"]
 
 @attrs.define
 class Model:
-    """What a model sees of its tools. session: the box that it names, where it has to."""
+    """A model's view of its tools. session: the box that it names, where it must name one."""
 
     kind: str
     portal: BlockingPortal
@@ -56,7 +56,7 @@ class Model:
         return {"session": self.session} if self.session else {}
 
     def fresh(self) -> None:
-        """Ends the kept box of earlier tests."""
+        """Ends the box of earlier tests."""
         if self.kind != "http" or self.session:
             self.call("reset", **self.named())
         self.session = ""
@@ -99,7 +99,7 @@ def texts(result: Any) -> list[str]:
 
 
 def told(result: Any) -> dict[str, Any]:
-    """The structured content of code that was run."""
+    """Returns the structured content of a successful run."""
     assert not result.is_error, texts(result)
     content: dict[str, Any] = result.structured_content
     return content
@@ -242,7 +242,7 @@ def test_resources_that_there_are_not(model: Model) -> None:
     ):  # fmt: skip
         with pytest.raises(MCPError, match=says):
             model.read(wrong)
-    assert "user:x:1000:1000:user:/home/user:" in model.read(f"box:///{session}/etc/passwd").text  # the box's own
+    assert "user:x:1000:1000:user:/home/user:" in model.read(f"box:///{session}/etc/passwd").text  # the box's own users
 
 
 # --- pictures, output -------------------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_a_call_that_is_cancelled_is_interrupted(model: Model) -> None:
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, str]]]:
-    """A service that needs a key, and two of them."""
+    """A service that needs a key, and two keys."""
     folder = tmp_path_factory.mktemp("keyed")
     keys = Keys(folder / "keys.json")
     made = {"one": keys.add("one"), "two": keys.add("two", policies=("strict",))}
@@ -486,7 +486,7 @@ def test_what_a_model_runs_ends_with_its_key(keyed: Keyed, mode: str) -> None:
         keys.revoke("gone")
         try:
             said = str(texts(running.result(60)))
-        except MCPError as error:  # its connection has ended before it could be told
+        except MCPError as error:  # its connection has ended before the answer
             said = str(error)
     assert "the key was revoked" in said or "401" in said, said
     keys.revoke("operator")

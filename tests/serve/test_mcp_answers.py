@@ -1,4 +1,4 @@
-"""What a model is told of a result, from the result and the policy alone."""
+"""What a model reads of a result, computed from the result and the policy alone."""
 
 import base64
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_large_picture_is_left_out() -> None:
 
 
 class Failing:
-    """Boxes with a fault of their own."""
+    """Boxes that fail because of a fault in proxybox."""
 
     policy = POLICY
 

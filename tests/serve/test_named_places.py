@@ -1,4 +1,4 @@
-"""Places that the command is told, and where there is nothing of use: one line and an exit status each."""
+"""Paths and addresses in commands that cannot be used: one line and an exit status each."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service is served by FastAPI (extra server)")
 
-#: The options of a command, and what it says. {folder} has a FIFO, a socket that is used, and a file.
+#: The options of a command, and its message. {folder} has a FIFO, a socket in use, and a file.
 _CASES: Final = {
     "a port in use": ("serve --listen 127.0.0.1:{port}", "127.0.0.1:{port}: Address already in use (end the program"),
     "an address elsewhere": ("serve --listen 192.0.2.1:8000", "192.0.2.1:8000: Cannot assign requested address (this"),
@@ -36,7 +36,7 @@ _CASES: Final = {
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, str, str]]]:
-    """All of them, at the same time: what each was to say, its exit status, and what it has said."""
+    """Runs all of them at the same time: exit status, standard error and expected message of each."""
     folder = tmp_path_factory.mktemp("places")
     os.mkfifo(folder / "fifo")
     os.mkfifo(folder / "fifo.toml")

@@ -1,4 +1,4 @@
-"""Doors of other distributions: found by entry points, imported only when they are named, and kept off other paths."""
+"""Doors of other distributions: found by entry points, imported only when they are named, limited to their paths."""
 
 import json
 import re
@@ -133,7 +133,7 @@ def test_a_name_that_two_distributions_have_is_refused(install: Install) -> None
 
 def test_the_current_folder_has_no_doors(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = install("submitted", source_of(("/tiny/",)), folder=tmp_path / "submission")
-    install("proxybox", source_of(("/tiny/",)), folder=folder)  # nor does it say which ones proxybox has
+    install("proxybox", source_of(("/tiny/",)), folder=folder)  # nor does it define which doors proxybox has
     monkeypatch.chdir(folder)
     for entry in ("", str(folder)):  # as -c and -m do
         monkeypatch.syspath_prepend(entry)

@@ -1,4 +1,4 @@
-"""Records of runs at a service: who asks gets one with the answer, if the operator lets them, and nobody else does."""
+"""Records of runs at a service: a request can ask for one if the operator allows that; nobody else gets it."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ CODE = "import random, time; print(random.random(), time.time())"
 
 @attrs.define
 class Place:
-    """Where the service of these tests has its files. mounted: a folder of the host. temporary: its $TMPDIR."""
+    """The folders of these tests' service. mounted: a folder of the host. temporary: its $TMPDIR."""
 
     mounted: Path
     temporary: Path
@@ -45,7 +45,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory, place: Place) -> Iterato
 
 
 def kept(seen: dict, path: Path) -> Path:
-    """Writes the record of a result."""
+    """Writes the record of a result to a file."""
     path.write_bytes(base64.b64decode(seen["record"]["base64"], validate=True))
     return path
 

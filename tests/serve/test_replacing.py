@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: no reader sees half of one, and a full disk keeps no revocation away."""
+"""Files that are replaced as a whole: no reader sees half of one, and a full disk does not prevent a revocation."""
 
 import ctypes
 import fcntl
@@ -15,7 +15,7 @@ import pytest
 from proxybox.serve import replacing
 from proxybox.serve.replacing import read_rewritten, rewrite
 
-#: Whether a user may have a filesystem of its own here, and why not.
+#: A user namespace with a mount namespace of its own.
 _NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "private"]
 
 
@@ -29,7 +29,7 @@ def _why_not() -> str:
 
 
 def on_a_small_disk(folder: Path, program: str) -> None:
-    """Runs a program whose current folder is a disk of 256 KiB, with `fill()`, which leaves no room on it."""
+    """Runs a program in a folder that is a disk of 256 KiB; `fill()` fills that disk."""
     if why := _why_not():
         pytest.skip(f"no disk can be made that is full: {why}")
     begin = (
@@ -109,7 +109,7 @@ def test_a_file_is_the_newest_text_and_newlines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("without", ["the call", "the filesystem's support"])
 def test_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str) -> None:
     class Library:
-        """A C library of an old system, or one on a filesystem that cannot do it."""
+        """A C library without renameat2, or with a filesystem that does not support the flag."""
 
     def refused(*_: object) -> int:
         ctypes.set_errno(22)
@@ -126,7 +126,7 @@ def test_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_reader_sees_one_text_or_the_next_while_it_is_rewritten(tmp_path: Path) -> None:
-    """Each text is one letter; the file that a reader has opened becomes the spare, and is written in place."""
+    """Each text is one letter. The file that a reader has opened becomes the spare, and is then written in place."""
     path, over = tmp_path / "file", threading.Event()
     rewrite(path, b"a" * 5000, room=0)
 
@@ -198,7 +198,7 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> N
 def test_what_lies_beside_the_keys_leads_nowhere(
     tmp_path: Path, beside: str, link: Callable[[Path, Path], None]
 ) -> None:
-    """Else the owner of the folder would have root give them any file, by the next change of the keys."""
+    """Otherwise root's next change of the keys would give any file to the owner of the folder."""
     from proxybox.serve.keys import Keys, KeysError
 
     (folder := tmp_path / "data").mkdir()
@@ -224,7 +224,7 @@ def test_what_lies_beside_the_keys_leads_nowhere(
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes files for others")
 @pytest.mark.parametrize("name", ["keys.json", "keys.json.lock", "keys.json.spare"])
 def test_files_of_keys_that_others_have_made_are_refused(tmp_path: Path, name: str) -> None:
-    """Who made a file may have it open, and could write to it later."""
+    """The user who made a file may have it open, and could write to it later."""
     from proxybox.serve.keys import Keys, KeysError
 
     keys = Keys(tmp_path / "keys.json")

@@ -1,4 +1,4 @@
-"""Our own REST interface: runs, streams of events, and what is refused."""
+"""Our own REST interface: runs, streams of events, and refusals."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from tests.serve.conftest import Server
 
 
 def events(server: Server, path: str, body: dict, kind: str = "application/x-ndjson") -> Iterator[dict]:
-    """What a stream tells, as it comes."""
+    """Yields the events of a stream, as they come."""
     with server.http.stream("POST", path, json=body, headers={"Accept": kind}) as answer:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith(kind)
@@ -83,7 +83,7 @@ def test_limits_can_be_tightened_and_not_loosened(server: Server) -> None:
 
 
 def test_each_key_that_one_run_may_tighten_is_taken(server: Server) -> None:
-    """Each as it is in the policy, which is not looser."""
+    """Each with its value in the policy, which is not looser."""
     described = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
     for section in OF_ONE_RUN:
         wanted = {name: key.of(preset("strict")) for name, key in of_one_run(section).items()}
@@ -169,7 +169,7 @@ def test_a_stream_tells_what_happens(server: Server, path: str, kind: str) -> No
 
 
 def test_streams_are_operations_of_their_own(server: Server) -> None:
-    """Without an Accept header they are server-sent events."""
+    """Without an Accept header they send server-sent events."""
     session = server.session()
     for path, body, seen in (
         ("/v1/run/stream", {"code": "print(6)", "interactive": True}, "stdout"),
@@ -192,7 +192,7 @@ def test_what_is_printed_comes_as_it_is_printed(server: Server) -> None:
         elif event["event"] == "stdout":
             texts.append(event["text"])
         elif event["event"] == "input_request":
-            assert "".join(texts) == "first\n"  # it came while the program waits
+            assert "".join(texts) == "first\n"  # it came while the program waited
             assert server.post(f"/v1/runs/{run}/input", {"text": "line\n"}).status_code == 204
     assert "".join(texts) == "first\ngot line\n"
 
@@ -220,7 +220,7 @@ def test_a_run_is_ended_from_outside(server: Server, method: str, path: str, end
 
 
 def test_a_client_that_goes_away_has_its_box_ended(server: Server) -> None:
-    """There are two lines for runs that ask: were they not free again, the last ones would wait."""
+    """There are two lines for interactive runs: if they were not freed, the last runs would wait."""
     for _ in range(5):
         for event in events(server, "/v1/run", {"code": "input()", "interactive": True}):
             if event["event"] == "input_request":
@@ -239,7 +239,7 @@ def test_health(server: Server) -> None:
 
 
 def test_the_result_of_a_stream_is_passed_on_unread() -> None:
-    """A large one would keep the service from all else while it was read."""
+    """Parsing a large one would block the service meanwhile."""
     broken = b'{"status": "ok", a large result'
     seen = finished_as_json(broken, seq=5)
     assert seen == b'{"seq": 5, "event": "finished", "result": %b}' % broken

@@ -1,4 +1,4 @@
-"""How the service ends when a signal comes."""
+"""The end of the service by a signal."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from proxybox.serve import running
 
 
 class Serving:
-    """What of a service a signal reaches."""
+    """The part of a service that a signal's handler uses."""
 
     def __init__(self) -> None:
         self.state = "ready"
@@ -26,7 +26,7 @@ class Serving:
 
 
 def test_a_signal_in_the_middle_of_a_log_line_ends_the_service(caplog: pytest.LogCaptureFixture) -> None:
-    """Its handler may write nothing: whoever writes to standard error already would be entered again."""
+    """The handler must not write: the interrupted code may be writing to standard error."""
 
     async def end() -> Any:
         server = running._Server(uvicorn.Config(SimpleNamespace()), Serving(), "nowhere")  # type: ignore[arg-type]

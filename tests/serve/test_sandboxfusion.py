@@ -27,7 +27,7 @@ def encoded(content: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the service. A module in it stands for pytest, so that nothing has to be installed."""
+    """The service's folder. A module in it stands for pytest, so that nothing must be installed."""
     folder: Path = tmp_path_factory.mktemp("fusion")
     (folder / "packages").mkdir()
     (folder / "packages" / "pytest.py").write_text(STANDS_FOR_PYTEST)
@@ -131,7 +131,7 @@ def test_files_are_fetched_after_a_failure_too(fusion: Server) -> None:
 
 
 def test_what_comes_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many names of one large file would each bring its content."""
+    """Many names of one large file would otherwise each return its content."""
     monkeypatch.setattr(sandboxfusion, "_MOST_FETCHED", 250)
     names = {f"{'./' * count}big": "big" for count in range(6)}
     changed = [{"path": "big", "kind": "added", "size": 99, "text": "x" * 99}]
@@ -236,7 +236,7 @@ def test_a_notebook_whose_session_ends(fusion: Server) -> None:
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """A port of this machine, for a client that knows no socket in a folder. path: of the service's socket."""
+    """A TCP port for a client that cannot use a Unix socket. path: of the service's socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__(("127.0.0.1", 0), _Carry)

@@ -1,4 +1,4 @@
-"""Records of sessions at a service: they are kept when a session has ended, for its key, and as long as is told."""
+"""Records of sessions at a service: stored when a session has ended, for its key, and for the configured time."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ from tests.serve.conftest import CONFIG, Server, serving, serving_two
 from tests.serve.test_kills import workers
 from tests.serve.test_rest import events
 
-#: Room for three records at once: each counts its limit, and 2 MiB more for its last part.
+#: Room for three records at once: each counts with its limit, and 2 MiB more for its last part.
 LIMITS = '[limits]\nrecord = "256K"\nartefacts = "6912K"\n'
 CODE = "import random, time; print(random.random(), time.time())"
 
@@ -65,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def recording(place: Place) -> Iterator[Server]:
-    """The service, whose first key has no records after the test."""
+    """The service; after the test its first key has no records."""
     yield place.server
     for session in place.server.http.get("/v1/sessions").json():
         assert place.server.http.delete(f"/v1/sessions/{session['id']}").status_code == 204
@@ -73,7 +73,7 @@ def recording(place: Place) -> Iterator[Server]:
 
 
 def record_of(server: Server, session: str) -> dict[str, Any]:
-    """Returns the record of a session that has ended, which is given up then."""
+    """Returns the record of a session that has ended, and deletes it from the service."""
     answer = server.http.get(f"{session}/record")
     assert answer.status_code == 200, answer.text
     assert server.http.delete(f"{session}/record").status_code == 204
@@ -149,7 +149,7 @@ def test_a_session_that_lives_has_no_record_yet_and_cannot_be_copied(recording: 
 def test_nobody_else_gets_the_record(place: Place, recording: Server) -> None:
     session = recording.session(record=True)
     others = {"Authorization": f"Bearer {place.other}"}
-    for _ in range(2):  # of a session that lives, and of one that has ended
+    for _ in range(2):  # of a session that is open, and then of the same when it has ended
         assert recording.http.get(f"{session}/record", headers=others).status_code == 404
         assert recording.http.delete(f"{session}/record", headers=others).status_code == 404
         recording.http.delete(session)
@@ -245,7 +245,7 @@ def test_a_session_that_is_ended_in_a_call_has_its_record(recording: Server, cod
 def test_nothing_is_left_of_records_that_are_given_up(place: Place, recording: Server) -> None:
     session = recording.session(record=True)
     recording.execute(session, CODE)
-    assert not [each for each in place.temporary.rglob("*") if each.is_file()]  # it has no name
+    assert not [each for each in place.temporary.rglob("*") if each.is_file()]  # the file has no name
     recording.http.delete(session)
     record_of(recording, session)
     assert not [*recording.data.rglob("*.pbx")]
@@ -264,7 +264,7 @@ def test_what_is_recorded_and_what_is_kept_has_the_room_of_a_key(place: Place, r
     answer = recording.post("/v1/sessions", {"record": True}, headers=others)
     assert answer.status_code == 201
     assert recording.http.delete(f"/v1/sessions/{answer.json()['id']}", headers=others).status_code == 204
-    plain = recording.session()  # needs no such room
+    plain = recording.session()  # it needs no such room
     for session in recorded:
         recording.http.delete(session)
     more = [recording.session(record=True) for _ in range(2)]
@@ -350,7 +350,7 @@ def test_a_record_outlives_its_service(tmp_path: Path) -> None:
 
 
 def in_a_loop(test: Callable[[ServiceStore], Any]) -> Callable[[Path], None]:
-    """A test with a database of its own."""
+    """Runs a test in an event loop, with a database of its own."""
 
     def run(tmp_path: Path) -> None:
         with contextlib.closing(ServiceStore(f"sqlite:///{tmp_path}/db", "test")) as store:
@@ -361,7 +361,7 @@ def in_a_loop(test: Callable[[ServiceStore], Any]) -> Callable[[Path], None]:
 
 
 def told_in(*pieces: bytes, ends: bool = True) -> Callable[[Take], Any]:
-    """What a worker does that hands over a record in these pieces."""
+    """Returns a worker's function that sends a record in these pieces."""
 
     async def hand_over(take: Take) -> bytes:
         for piece in pieces:
@@ -388,7 +388,7 @@ async def test_a_record_is_kept_in_pieces(store: ServiceStore) -> None:
     assert seen == {"record_fault": "", "record_digest": "d"}
     assert await records.find("key", "b") is await records.find("other", "a") is None
     store.remove("key", found.shelf, found.pieces[4])
-    assert await records.find("key", "a") is None  # not a part of it
+    assert await records.find("key", "a") is None  # a part of it is missing
 
 
 @in_a_loop
@@ -414,7 +414,7 @@ async def test_old_records_are_given_up(store: ServiceStore) -> None:
 
 @in_a_loop
 async def test_a_busy_worker_is_asked_again_for_a_record(store: ServiceStore) -> None:
-    """A job of the session's worker waits for a free line, and is refused when none becomes free in time."""
+    """The job waits for a free line of the session's worker, and is refused when there is none in time."""
     answers: list[Any] = [Refusal("overloaded"), Refusal("rate-limited"), b'{"record_fault": "", "record_digest": ""}']
 
     class Busy:
@@ -439,7 +439,7 @@ async def test_a_busy_worker_is_asked_again_for_a_record(store: ServiceStore) ->
 
 
 class Stuck:
-    """The jobs of a service whose workers have no line free until all are asked for one, as `asked` tells."""
+    """A service's jobs, whose workers have no free line until `wanted` jobs have come. asked: their sessions."""
 
     config = SimpleNamespace(limits=SimpleNamespace(artefacts=1 << 20))
     on_lost: ClassVar[list[Any]] = []
@@ -456,7 +456,7 @@ class Stuck:
 
 
 async def idle_ones(jobs: Any, store: ServiceStore) -> sessions.Sessions:
-    """Three recorded sessions that nobody has used for long."""
+    """Returns three recorded sessions that nobody has used for long."""
     all_of_them = sessions.Sessions(ServiceSessions(records=False), jobs, store)
     worker: Any = SimpleNamespace(number=0, ended=False)
     for name in "abc":
@@ -468,7 +468,7 @@ async def idle_ones(jobs: Any, store: ServiceStore) -> sessions.Sessions:
 
 @in_a_loop
 async def test_sessions_that_nobody_uses_do_not_wait_for_the_records_of_others(store: ServiceStore) -> None:
-    """A worker whose lines are busy keeps the first record waiting, and no other session."""
+    """A worker without free lines delays the first record, but no other session."""
     jobs = Stuck(3)
     idle = await idle_ones(jobs, store)
     with pytest.MonkeyPatch.context() as patch:
@@ -516,7 +516,7 @@ def test_a_client_keeps_records_of_sessions_as_a_sandbox_does(
         assert each.record is not None
         assert (each.record_fault, len(each.record_digest)) == ("", 64)
         assert proxybox.replay(each.record).ok
-        assert recording.http.get(f"/v1/sessions/{each.id}/record").status_code == 410  # the service has it no longer
+        assert recording.http.get(f"/v1/sessions/{each.id}/record").status_code == 410  # the service no longer has it
     assert printed in proxybox.replay(session.record).result.stdout
     session.close()
     assert session.record_fault == ""
@@ -542,7 +542,7 @@ def test_a_client_says_what_became_of_a_record(recording: Server, client: Client
     with client.session(record=tmp_path / "nowhere" / "session.pbx") as session:
         pass
     assert (session.record, session.record_fault) == (None, "it cannot be written here: No such file or directory")
-    assert record_of(recording, f"/v1/sessions/{session.id}")["record_fault"] == ""  # the service has it still
+    assert record_of(recording, f"/v1/sessions/{session.id}")["record_fault"] == ""  # the service still has it
     with client.session() as session:
         recording.http.delete(f"/v1/sessions/{session.id}")
         record_of(recording, f"/v1/sessions/{session.id}")

@@ -1,4 +1,4 @@
-"""Sessions over REST: variables and files stay, and each end is told."""
+"""Sessions over REST: variables and files stay, and each end has its reason."""
 
 import contextlib
 import sqlite3
@@ -167,7 +167,7 @@ def test_a_client_that_goes_away_interrupts_its_call_alone(server: Server, sessi
         if event["event"] == "input_request":
             break
     answer = server.post(f"{session}/execute", {"code": "x", "mode": "eval"})
-    while answer.status_code == 409:  # the program ends the call
+    while answer.status_code == 409:  # the program is about to end the call
         answer = server.post(f"{session}/execute", {"code": "x", "mode": "eval"})
     assert answer.json()["value"] == 1
 
@@ -227,7 +227,7 @@ def test_a_session_that_nobody_uses_sleeps_and_wakes_and_ends(hasty: Server) -> 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service of whose sessions a key has two."""
+    """A service in which each key may have two sessions."""
     with serving(tmp_path_factory.mktemp("few"), "workers = 1\nslots = 1\n[sessions]\nshare = 2\n") as server:
         yield server
 

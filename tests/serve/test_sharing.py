@@ -1,4 +1,4 @@
-"""How the workers of a service share what is asked of them: sessions, and CPU time."""
+"""How the workers of a service share sessions and CPU time."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from tests.serve.conftest import serving
 
 
 async def _opened(config: ServiceConfig, count: int) -> Counter[int]:
-    """How many of so many sessions, asked for at once, each worker has."""
+    """Opens `count` sessions at once, and returns how many each worker has."""
     service = Service(config)
     await service.start()
     try:
@@ -40,7 +40,7 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def test_the_express_comes_before_the_other_workers_by_a_small_step(tmp_path: Path) -> None:
-    """Whoever is lower by much does not run at all beside other programs of the host."""
+    """With a much lower priority a worker would not run at all beside other programs of the host."""
     with serving(tmp_path, "workers = 1\nexpress = true") as server:
         assert server.execute(server.session(), "print(6 * 7)")["stdout"] == "42\n"
         own = os.getpriority(os.PRIO_PROCESS, server.process.pid)

@@ -1,4 +1,4 @@
-"""The socket that a server listens at."""
+"""The socket on which a server listens."""
 
 import errno
 import socket
@@ -60,5 +60,5 @@ def test_a_socket_in_a_folder_is_gone_afterwards(tmp_path: Path) -> None:
     assert not path.exists()
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    with listening(str(path), "a path"):  # what a server that was killed has left is in nobody's way
+    with listening(str(path), "a path"):  # the socket file of a killed server does not matter
         assert path.is_socket()

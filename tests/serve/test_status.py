@@ -1,4 +1,4 @@
-"""What an operator looks at: metrics and a page."""
+"""Pages for an operator: metrics and a status page."""
 
 import base64
 import re
@@ -56,7 +56,7 @@ def test_the_page_says_how_the_service_does(server: Server) -> None:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     for said in ("ready", "Latest verdicts", "Boxes that stand ready", "default", "strict"):
         assert said in answer.text
-    assert not re.search(r"https?://|<script|src=|@import", answer.text)  # nothing from elsewhere
+    assert not re.search(r"https?://|<script|src=|@import", answer.text)  # nothing is loaded from elsewhere
 
 
 def test_they_need_a_key_where_everything_does(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_they_need_a_key_where_everything_does(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="a real browser is needed: chromium")
 def test_the_page_in_a_real_browser(tmp_path: Path) -> None:
-    """What a browser makes of it: the picture has the colour of a service that is ready."""
+    """The page in a browser's DOM shows the state `ready`."""
     with serving(tmp_path, 'listen = "127.0.0.1:0"\nworkers = 1\nslots = 1\n') as server:
         options = [
             "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

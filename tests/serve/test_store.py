@@ -1,4 +1,4 @@
-"""What the service keeps, in SQLite and in PostgreSQL: sessions, files, the audit; and a database that goes away."""
+"""The service's database, SQLite or PostgreSQL: sessions, files, the audit; and a database that goes away."""
 
 import asyncio
 import contextlib
@@ -26,9 +26,9 @@ from tests.serve import postgres
 from tests.serve.conftest import serving
 
 KIB = 1024
-#: Text that databases refuse in one way or another, or could take for an escape.
+#: Texts that a database refuses, or could take for an escape.
 ODD = ("a\0b", "\udc80", "\ud800x", "\\", "\\0;", "\\5c;", "é\U0001f40d", "")
-#: A record of now: the thread that removes old ones begins with each store.
+#: A record of now: each store starts a thread that removes old records.
 RECORD = {
     "id": "1", "at": time.time(), "key": "key", "client": "", "method": "GET", "path": "/", "http_status": 200,
     "seconds": 0.1, "policy": "", "language": "", "code_sha256": "", "status": "", "cpu": None,
@@ -43,7 +43,7 @@ def server() -> Iterator[postgres.Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
+    """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/db.sqlite"
     made: str = request.getfixturevalue("server").database()
@@ -61,7 +61,7 @@ def names(store: ServiceStore, key: str, shelf: str) -> list[str]:
 
 
 def audited(url: str) -> list[Any]:
-    """The rows of the audit, oldest first."""
+    """Returns the rows of the audit, oldest first."""
     engine = sql.create_engine(url)
     try:
         with engine.connect() as connection:
@@ -78,7 +78,7 @@ def test_sessions_and_their_ends(store: ServiceStore) -> None:
     store.begin_session("1", "key", "default", "python")
     known = store.session("1", "key")
     assert known is not None
-    assert before <= known["made"] <= time.time()  # whatever time zone the database has
+    assert before <= known["made"] <= time.time()  # in any time zone of the database
     assert (known["state"], known["reason"], known["ended"]) == ("live", "", None)
     assert store.session("1", "other") is store.session("2", "key") is None
     store.end_session("1", "ended", "it was closed")
@@ -164,7 +164,7 @@ def test_a_large_file(store: ServiceStore) -> None:
 
 
 def test_files_are_told_in_the_order_of_their_names(store: ServiceStore) -> None:
-    """A database would order them as its locale does."""
+    """A database would use the order of its locale."""
     for name in ("é", "b", "B", "a", "_", "Z"):
         store.put("key", "shelf", name, b"", room=64 * KIB)
     assert names(store, "key", "shelf") == ["B", "Z", "_", "a", "b", "é"]
@@ -275,7 +275,7 @@ def test_no_more_records_wait_than_are_allowed(url: str, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def place(server: postgres.Postgres) -> str:
-    """A database in PostgreSQL, to which a connection comes about soon or never."""
+    """The URL of a database in PostgreSQL, with a short timeout of connections."""
     return f"{server.database()}&connect_timeout=2"
 
 
@@ -299,7 +299,7 @@ def _is_refused(store: ServiceStore) -> None:
 def test_a_server_that_ends_and_is_back(
     there: ServiceStore, place: str, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is to be in the audit waits for it."""
+    """Records for the audit wait until the server is back."""
     tried, write = threading.Event(), there._write_at_once
 
     def try_to_write(records: Any) -> None:
@@ -328,7 +328,7 @@ def test_a_server_that_ends_and_is_back(
 def test_a_server_that_falls_silent(
     there: ServiceStore, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No thread waits for it for good, and neither does the end of the service."""
+    """No thread waits for ever, and the service can end."""
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
     with server.silent():
         stuck = there._threads.submit(there.session, "1", "key")
@@ -344,7 +344,7 @@ def test_a_server_that_falls_silent(
 
 
 def test_a_service_whose_database_goes_away(place: str, server: postgres.Postgres, tmp_path: Path) -> None:
-    """Runs need none; what does is refused until it is back, and how sessions have ended is kept then."""
+    """Runs need no database; other requests are refused until it is back. Then the ends of sessions are stored."""
     with (
         serving(tmp_path, f'database = "{place}"') as service,
         contextlib.closing(ServiceStore(place, "another")) as other,
@@ -368,7 +368,7 @@ def test_a_service_whose_database_goes_away(place: str, server: postgres.Postgre
         assert [answer.status_code for answer in seen] == [404, 404]
         assert "another service has it" in seen[1].json()["detail"]
         while _state(other, ended) != ["ended", "it was closed"]:
-            pass  # it tries each second
+            pass  # the service tries each second
         assert _state(other, kept) == ["live", ""]
         assert service.end() == 0
         assert _state(other, kept) == ["ended", "the service has ended"]
@@ -423,7 +423,7 @@ def test_records_that_are_old_are_removed(url: str) -> None:
 
 
 def test_the_audit_has_a_size(url: str) -> None:
-    """The oldest records go, and as many as the next look need not remove again."""
+    """The oldest records are removed, and some more, so that the next check need not remove any."""
     now, path = time.time(), "/" + "x" * 499
     with contextlib.closing(ServiceStore(url, "test", Retention(audit="1M"))) as store:
         for first in range(0, 8000, 1000):
@@ -460,7 +460,7 @@ def test_the_room_that_a_record_takes_up_is_about_what_is_counted(tmp_path: Path
 
 
 def test_old_records_are_removed_while_the_service_runs(tmp_path: Path) -> None:
-    """The thread that writes the audit looks at its start, and once a minute."""
+    """The audit's thread checks at its start, and once a minute."""
     url = f"sqlite:///{tmp_path}/db.sqlite"
     with contextlib.closing(ServiceStore(url, "test")) as store:
         store._write_at_once([{**RECORD, "at": 1.0}])

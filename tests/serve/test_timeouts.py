@@ -1,4 +1,4 @@
-"""No door gives a program more time than its policy: our own say what is allowed, and those of others shorten it."""
+"""No door gives a program more time than its policy: our own name the limit, and those of others shorten the time."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.serve.conftest import Server, serving
 from tests.serve.test_mcp import http_client
 
 ENDLESS = "while True: pass"
-#: More than the policy's.
+#: More than the policy allows, in seconds.
 LONG = 20
 
 

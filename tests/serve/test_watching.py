@@ -1,4 +1,4 @@
-"""How long a connection may take, how many there are, and whose turn it is: with a clock of our own."""
+"""Time limits, numbers and turns of connections, with a clock of our own."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -23,7 +23,7 @@ from proxybox.serve.problems import Refusal
 
 @attrs.define
 class Transport:
-    """What stands for a connection's other side. left: bytes that it has not read."""
+    """Stands for a connection's transport. left: bytes that the client has not read."""
 
     address: str = "192.0.2.1"
     left: int = 0
@@ -86,7 +86,7 @@ async def test_connections_are_counted_by_address_and_together() -> None:
     assert all(b"\r\nretry-after: " in transport.written for transport in transports if transport.written)
     for connection in made:
         connection.connection_lost(None)
-        connection.connection_lost(None)  # as a connection that has become a WebSocket would
+        connection.connection_lost(None)  # as in a connection that has become a WebSocket
     assert (peers.count, dict(peers._connections)) == (0, {})
 
 
@@ -111,14 +111,14 @@ async def test_what_waits_of_an_address_is_counted_over_its_connections() -> Non
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n" + bytes(20 << 10), 6),
 ])  # fmt: skip
 def test_who_sends_too_slowly_is_told_so(sent: bytes, rounds: int) -> None:
-    """Thirty seconds, and one more for each KiB of a body; a look stands for ten seconds."""
+    """The limit is 30 seconds, and one more for each KiB of the body; each look stands for ten seconds."""
 
     async def count() -> int:
         transport = Transport()
         connection = connected(Peers(Bounds()), transport)
         if sent:
             connection.data_received(sent)
-            connection.flow.resume_reading()  # as a door does that asks for the body
+            connection.flow.resume_reading()  # as a door does that reads the body
         assert connection._watch is not None
         looks = 0
         while not transport.written:
@@ -189,7 +189,7 @@ async def test_who_has_no_room_waits_for_it_in_turn() -> None:
     waiting = [asyncio.create_task(take(*each)) for each in (("1", "a", 10), ("2", "c", 20), ("3", "b", 5))]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert order == []  # "3" would fit, but not before "2", which waits for all
+    assert order == []  # "3" would fit, but not before "2", which waits for room
     room.give("b", 40)
     await asyncio.gather(*waiting[1:])
     assert order == ["2", "3"]
@@ -241,7 +241,7 @@ async def test_one_client_has_half_of_the_queue() -> None:
 
 @in_a_loop
 async def test_room_that_comes_when_its_client_has_gone_is_the_next_ones() -> None:
-    """Whoever waited was cancelled, and has not yet seen it, when there is room."""
+    """The waiting task was cancelled, but has not run since, when there is room."""
     room = a_room()
     await room.take("a", 50)
     await room.take("b", 50)

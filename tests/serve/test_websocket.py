@@ -1,4 +1,4 @@
-"""The WebSocket for browsers: one session, whose events come as they happen."""
+"""The WebSocket for browsers: one session, whose events are sent as they happen."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ websockets = pytest.importorskip("websockets", reason="the WebSocket needs the p
 
 
 class Talk:
-    """One socket, as a page has it."""
+    """A socket, as a page uses it."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -67,7 +67,7 @@ async def test_a_session_at_a_page(server: Server) -> None:
     session = f"/v1/sessions/{opened['session']}"
     while server.http.get(session).status_code == 200:
         await asyncio.sleep(0)
-    assert server.http.get(session).status_code == 410  # it has ended with its socket
+    assert server.http.get(session).status_code == 410  # the session has ended with its socket
 
 
 @in_a_loop
@@ -127,7 +127,7 @@ def test_a_first_message_that_opens_nothing_closes_the_socket(server: Server, fi
 
 
 def test_a_binary_message_closes_the_socket(server: Server) -> None:
-    """RFC 6455, 7.4.1: 1003. It is no fault of the service, of which the log would tell."""
+    """The code is 1003 (RFC 6455, 7.4.1). The log has no error, because it is not the service's fault."""
 
     async def talk() -> None:
         async with talking(server) as talk:

@@ -1,4 +1,4 @@
-"""The lines between the service and its workers: when the other end is gone, and what has no form that is known."""
+"""The lines between the service and its workers: a closed other end, and messages of unknown form."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def test_a_line_whose_other_end_has_gone_says_so(loop: str) -> None:
         other.close()
         with pytest.raises(EOFError):
             await line.receive()
-        with pytest.raises(BrokenPipeError):  # and not only at the next answer: nothing can have begun
+        with pytest.raises(BrokenPipeError):  # already when sending, so that no job can have begun
             await line.send(message_of(StateJob(), 1))
         line.close()
         with pytest.raises(BrokenPipeError):

@@ -1,4 +1,4 @@
-"""One run of each kind, from end to end: what `make test-quick` looks at besides what needs no box."""
+"""One run of each kind, from end to end: the tests with boxes of `make test-quick`."""
 
 import asyncio
 import json

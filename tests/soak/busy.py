@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    """A context in which so many processes compute."""
+    """Runs `count` processes that compute, during the context."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

@@ -1,9 +1,9 @@
-"""A class of simulated students, a third of them hostile, and what becomes of times, events, memory and work.
+"""A class of simulated students, a third of them hostile, with measured times, memory, events and work.
 
 usage: python -m tests.soak.classroom [--students N] [--seconds S] [--kill]
 
 Students are real HTTP clients in a process of their own. The lesson begins quietly; then a third of the class is
-hostile, and for a fifth of the time so many more that there are N hostile ones at once. With --kill, the server is
+hostile, and for a fifth of the time more of them come, so that N hostile ones run at once. With --kill, the server is
 killed at 50 random moments instead, and started again on the same data. It ends with 1 when an event, a text or a
 hand-in was lost, or came twice.
 """
@@ -29,10 +29,10 @@ from tests.classroom.listening import classroom
 from tests.soak.serving import family
 from tests.soak.students import Tally, lesson
 
-#: Seconds between two looks at the memory of all processes, which itself takes CPU time.
+#: Seconds between two looks at the memory of all processes. A look itself takes CPU time.
 _RHYTHM = 4.0
 _TICK = os.sysconf("SC_CLK_TCK")
-#: What a lesson has to keep: seconds to the first output, MB, seconds of the grid.
+#: The marks of a lesson: seconds to the first output, MB, seconds until the grid shows an action.
 MARKS = {"first": 0.4, "memory": 1500.0, "grid": 2.0}
 
 
@@ -44,7 +44,7 @@ def course(folder: Path) -> Path:
 
 
 class Usage(threading.Thread):
-    """Looks at the processes of a server: their memory at its highest, and their CPU time."""
+    """Measures the processes of a server: their highest memory, and their CPU time."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -88,24 +88,24 @@ class Usage(threading.Thread):
         return "boxes" if b"pypy" in command or b"launcher" in command or not command else "tests"
 
     def used(self, kind: str) -> float:
-        """The CPUs that the processes of a kind have used."""
+        """Returns the number of CPUs that the processes of a kind have used."""
         return sum(spent for of, spent in self.cpu.values() if of == kind) / self.seconds
 
 
 def _spent(pid: int) -> float:
-    """Seconds of CPU time of a process, without those of its children."""
+    """Returns the CPU time of a process in seconds, without its children's."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def _machine() -> float:
-    """Seconds of CPU time that all processes of this machine have had."""
+    """Returns the CPU time of all processes of this machine in seconds."""
     fields = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]))
     return (sum(fields[:3]) + sum(fields[5:8])) / _TICK
 
 
 def soak(students: int, seconds: float, folder: Path) -> int:
-    """Holds a lesson, tells what came of it, and returns the exit status."""
+    """Holds a lesson, prints the results, and returns the exit status."""
     load = os.getloadavg()
     with classroom(folder / "data", course(folder / "course")) as server:
         usage = Usage(server.process.pid)
@@ -172,7 +172,7 @@ def _row(name: str, times: Sequence[float]) -> None:
 
 
 def main() -> int:
-    """Runs from the command line."""
+    """Parses the command line, and runs the soak; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--students", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=300)

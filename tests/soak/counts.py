@@ -1,4 +1,4 @@
-"""What a controller holds of the host: numbers that must be the same after any box as before it."""
+"""Resources that a controller holds on the host: these numbers must be the same after any box as before it."""
 
 import contextlib
 import os
@@ -11,11 +11,11 @@ import attrs
 
 @attrs.frozen
 class Counts:
-    """A look at this process and its descendants.
+    """The resources of this process and its descendants.
 
-    children: processes below this one, zombies among them. mounts: lines of its mountinfo. cgroups: folders of ours
-    below the cgroup mount. temp_files: entries of tempfile's folder (give the process one of its own). namespaces:
-    distinct net, pid, user and mount namespaces of this process and its descendants.
+    children: processes below this one, zombies among them. mounts: lines of this process's mountinfo. cgroups: folders
+    of ours below the cgroup mount. temp_files: entries of tempfile's folder (give the process one of its own).
+    namespaces: distinct net, pid, user and mount namespaces of this process and its descendants.
     """
 
     children: int
@@ -42,13 +42,13 @@ class Counts:
         )
 
     def grown(self, before: "Counts") -> dict[str, tuple[int, int]]:
-        """What there is more of than before: {name: (before, now)}."""
+        """Returns the counts that have grown since `before`: {name: (before, now)}."""
         was, now = attrs.asdict(before), attrs.asdict(self)
         return {name: (was[name], now[name]) for name in now if now[name] > was[name]}
 
 
 def descendants() -> dict[int, str]:
-    """Every process below this one, with its state (proc_pid_stat(5))."""
+    """Returns every process below this one, with its state (proc_pid_stat(5))."""
     parents: dict[int, tuple[int, str]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError, IndexError):
@@ -64,7 +64,7 @@ def descendants() -> dict[int, str]:
 
 
 def guests_and_inits() -> tuple[list[int], list[int]]:
-    """This process's boxed descendants: the guests, and the first processes of their pid namespaces."""
+    """Returns this process's boxed descendants: the guests, and the first processes of their pid namespaces."""
     mine = len(_namespaced_pids(os.getpid()))
     guests, inits = [], []
     for pid in descendants():
@@ -75,12 +75,12 @@ def guests_and_inits() -> tuple[list[int], list[int]]:
 
 
 def _namespaced_pids(pid: int) -> list[str]:
-    """The pids of one process, the innermost namespace's last."""
+    """Returns the pids of a process, that in the innermost namespace last."""
     return Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].partition("\n")[0].split()
 
 
 def cgroups() -> list[str]:
-    """Control groups that boxes have made, below every mount of cgroup v2."""
+    """Returns the control groups that boxes have made, below every mount of cgroup v2."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     roots = [words[1] for words in mounts if words[2] == "cgroup2"]
     return [where for root in roots for where, _, _ in os.walk(root) if "proxybox" in os.path.basename(where)]
@@ -96,5 +96,5 @@ def namespaces(pids: list[int]) -> set[str]:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """Returns the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

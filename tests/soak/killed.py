@@ -1,7 +1,7 @@
-"""A lesson whose server is killed again and again: what students and hand-ins have lost then.
+"""A lesson whose server is killed again and again: what have students lost then?
 
-After each kill, before the server is started again, its database is read: what was answered has to be there. Clients do
-what the page does: they keep what was not answered, and send it again, with the same id.
+After each kill, before the server is started again, its database is read: everything that was answered must be there.
+Clients behave like the page: they store what was not answered, and send it again with the same id.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ from tests.soak.classroom import course
 from tests.soak.serving import family
 
 KILLS = 50
-#: Seconds after which a text has to be kept.
+#: Seconds after which a text must be in the database.
 OLDEST = 3.0
 
 
 @attrs.define
 class Count:
-    """What was counted. oldest: the age of the oldest text that was not kept when the server was killed."""
+    """The counts of a lesson. oldest: the age of the oldest text that was not in the database at a kill."""
 
     saves: int = 0
     again: int = 0
@@ -44,7 +44,7 @@ class Count:
 
 
 class Server:
-    """The classroom, which is killed and started again at the same port, on the same data."""
+    """A classroom that is killed, and started again at the same port with the same data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._running = folder, contextlib.ExitStack()
@@ -53,25 +53,25 @@ class Server:
         self.since = 0.0
 
     def start(self, port: int = 0) -> float:
-        """Starts it, and returns the seconds that this took."""
+        """Starts the classroom, and returns the seconds that this took."""
         began = time.monotonic()
         self.here = self._running.enter_context(classroom(self.folder / "data", self._course, port=port))
         self.since = time.monotonic()
         return self.since - began
 
     def kill(self, all_of_it: bool) -> float:
-        """Kills it, and returns when that was."""
+        """Kills the classroom, and returns the time of the kill."""
         killed = time.monotonic()
         self.here.kill(all_of_it=all_of_it)
         self._running.close()
         return killed
 
     def close(self) -> None:
-        """Ends it as a teacher does."""
+        """Ends the classroom, as a teacher does."""
         self._running.close()
 
     def kept(self) -> tuple[dict[str, str], Counter[tuple[str, str]], set[str]]:
-        """What the database has: the latest text of each seat, hand-ins by seat and save, and their ids."""
+        """Returns the latest text of each seat in the database, the hand-ins by seat and save, and their ids."""
         copy = self.folder / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
@@ -86,7 +86,7 @@ class Server:
 
 
 class Patient:
-    """A student whose page keeps what was not answered, and sends it again."""
+    """A student whose page stores what was not answered, and sends it again."""
 
     def __init__(self, number: int, server: Server, count: Count) -> None:
         self._chance, self._server, self._count = random.Random(number), server, count
@@ -107,7 +107,7 @@ class Patient:
         self._main = (await self._sure("GET", f"/api/exercises/{self.exercise}"))["file"]
 
     async def _sure(self, method: str, path: str, body: Any = None) -> Any:
-        """Asks until there is an answer, with the same words each time."""
+        """Sends a request until there is an answer, with the same body each time."""
         while True:
             try:
                 answer = await self._http.request(method, path, json=body)
@@ -123,7 +123,7 @@ class Patient:
         return answer.json() if answer.content else {}
 
     async def go_on(self, over: asyncio.Event) -> None:
-        """Types, hands in, and runs, until it is over."""
+        """Types, hands in, and runs, until `over` is set."""
         watching = asyncio.create_task(self._watch(over))
         while not over.is_set():
             await asyncio.sleep(self._chance.uniform(1, 2))
@@ -156,7 +156,7 @@ class Patient:
             self._count.hand_ins += 1
 
     async def _run(self, body: dict[str, Any]) -> None:
-        """Saves and runs; a run that was not answered is not asked for again, but its text is."""
+        """Saves and runs. A run that was not answered is not repeated, but its text is saved."""
         with contextlib.suppress(httpx.HTTPError):
             answer = await self._http.post(f"/api/exercises/{self.exercise}/run", json=body)
             if answer.status_code == 202:
@@ -165,7 +165,7 @@ class Patient:
         await self._sure("PUT", f"/api/exercises/{self.exercise}/files", body)
 
     async def _watch(self, over: asyncio.Event) -> None:
-        """Reads events; a stream that comes back has to find the same seat."""
+        """Reads events. When the stream is opened again, the seat must be the same."""
         while not over.is_set():
             with contextlib.suppress(httpx.HTTPError):
                 async with self._http.stream("GET", "/api/events", timeout=60) as answer:
@@ -182,7 +182,7 @@ class Patient:
     def compare(
         self, kept: tuple[dict[str, str], Counter[tuple[str, str]], set[str]], killed: float, up: float
     ) -> None:
-        """Compares what a database has with what was answered. up: since when the server was there."""
+        """Compares a database with the answers. killed: the time of the kill; up: since when the server was running."""
         texts, hand_ins, ids = kept
         number = number_in(json.loads(texts[self.seat])[self._main]) if self.seat in texts else 0
         if number < self.answered:
@@ -199,13 +199,13 @@ class Patient:
 
 
 def number_in(text: str) -> int:
-    """The number of a text; 0 for the starter."""
+    """Returns the number in a text; 0 for the starter."""
     word, _, number = text.partition("\n")[0].partition(" ")
     return int(number) if word == "#" and number.isdecimal() else 0
 
 
 def _is_left(pid: int) -> bool:
-    """Whether a process still does anything: whoever inherits those that have ended takes its time to wait for them."""
+    """Returns whether a process still runs: an ended one may be a zombie until its new parent waits for it."""
     try:
         return hostproc.state(pid) not in "ZX"
     except (OSError, ValueError):
@@ -213,7 +213,7 @@ def _is_left(pid: int) -> bool:
 
 
 async def kill(students: int, folder: Path) -> int:
-    """Holds a lesson, kills its server again and again, tells what came of it, and returns the exit status."""
+    """Holds a lesson, kills its server again and again, prints the results, and returns the exit status."""
     count, server, chance, over = Count(), Server(folder), random.Random(7), asyncio.Event()
     count.starts.append(await asyncio.to_thread(server.start))
     began, port, code = time.monotonic(), server.here.port, server.here.code
@@ -228,7 +228,7 @@ async def kill(students: int, folder: Path) -> int:
             below = list(family(server.here.process.pid))
             killed = await asyncio.to_thread(server.kill, bool(number % 2))
             kept = await asyncio.to_thread(server.kept)
-            await asyncio.sleep(0.2)  # what was answered before has come
+            await asyncio.sleep(0.2)  # answers that were sent before the kill have arrived
             for student in all_of_them:
                 student.compare(kept, killed, server.since)
             count.starts.append(await asyncio.to_thread(server.start, port))

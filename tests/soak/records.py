@@ -1,10 +1,10 @@
 """Many programs recorded and replayed, and many records changed: `python -m tests.soak.records --help`.
 
-Programs are put together of pieces that touch files, time, randomness, signals, threads with locks and functions of the
-caller. Each runs once, with a record, in a folder that is removed then. The replays are made by another process, by
-another user where this one is root and `--user` names one, in an empty folder.
+Programs are made of pieces that use files, time, randomness, signals, threads with locks and functions of the caller.
+Each runs once, with a record, in a folder that is removed afterwards. Another process makes the replays, in an empty
+folder. As root, `--user` names its user.
 
-A changed record must be refused, or part from the run, and never be replayed as the run it was made of.
+A changed record must be refused, or part from the run, and never be replayed as the original run.
 """
 
 import argparse
@@ -79,7 +79,8 @@ import tempfile, threading, time, uuid, zlib
 done = []
 """
 
-#: What a process of its own does with a list of records, and how to replay each: it prints a line of JSON for each.
+#: The program of a process that replays records. It reads lines with a record and options, and prints a line of JSON
+#: each.
 REPLAY = """
 import json, sys, proxybox
 for line in sys.stdin:
@@ -97,7 +98,7 @@ for line in sys.stdin:
 
 
 def program(threaded: bool) -> st.SearchStrategy[str]:
-    """Programs of a few pieces."""
+    """Generates programs of a few pieces."""
     kinds = st.sampled_from((*PIECES, *THREADED) if threaded else PIECES)
     piece = st.tuples(kinds, st.integers(1, 40)).map(lambda both: both[0].format(n=both[1]))
     body = st.lists(piece, min_size=1, max_size=8)
@@ -107,7 +108,7 @@ def program(threaded: bool) -> st.SearchStrategy[str]:
 
 
 def generated(count: int, threaded: bool, seed: int) -> list[str]:
-    """Returns so many programs, the same ones for a seed."""
+    """Returns `count` programs; they are the same for the same seed."""
     made: list[str] = []
 
     @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
@@ -123,7 +124,7 @@ def generated(count: int, threaded: bool, seed: int) -> list[str]:
 
 
 def record_all(codes: list[str], folder: Path, guest: str | None) -> list[tuple[Path, Any]]:
-    """Runs programs, each with a record, in a folder of inputs that is removed then."""
+    """Runs programs, each with a record, in a folder of inputs that is removed afterwards."""
     inputs = Path(tempfile.mkdtemp())
     (inputs / "in.bin").write_bytes(os.urandom(4096))
     functions = {"double": HostFunction(lambda n: 2 * n), "later": HostFunction(lambda text: text[::-1])}
@@ -141,7 +142,7 @@ def record_all(codes: list[str], folder: Path, guest: str | None) -> list[tuple[
 
 
 def replay_all(paths: list[Path], user: int | None, options: Sequence[Mapping[str, Any]] = ()) -> list[Any]:
-    """Replays records in a process of its own, in an empty folder; a record at which that dies has no answer."""
+    """Replays records in another process, in an empty folder; if it dies at a record, that record has an error."""
     jobs = list(zip(map(str, paths), options or [{}] * len(paths), strict=True))
     answers: list[Any] = []
     while len(answers) < len(jobs):
@@ -158,7 +159,7 @@ def _replayed(jobs: Sequence[tuple[str, Mapping[str, Any]]], user: int | None) -
         if user is not None:
             os.chmod(empty, 0o755)
             for path, _ in jobs:
-                os.chmod(path, 0o644)  # a record is its owner's alone
+                os.chmod(path, 0o644)  # only the owner can read a record
             python = os.environ.get("PYTHON", sys.executable)
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", python, "-c", REPLAY]
             environment["HOME"] = empty
@@ -171,7 +172,7 @@ def _replayed(jobs: Sequence[tuple[str, Mapping[str, Any]]], user: int | None) -
 
 
 def programs(count: int, threaded: bool, seed: int, guest: str | None, user: int | None) -> bool:
-    """Records and replays programs; says how many were the same. Returns whether all is as it must be."""
+    """Records and replays programs, and prints how many were the same. Returns whether all is as it must be."""
     counts: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
@@ -209,7 +210,7 @@ def of_tables(environment: Path, user: int | None) -> bool:
             taken = [box.run(code, record=path, check=True) for code, path in zip(codes.values(), paths, strict=True)]
         shutil.rmtree(inputs)
         os.mkdir(inputs)
-        # the interpreter is found by the record's name of it, and the packages are named again
+        # the interpreter is found by its name in the record, and the packages are given again
         guest = {"guest": box.guest().executable, "packages": list(box.guest().packages)}
         for title, result, got in zip(codes, taken, replay_all(paths, user, [guest] * len(paths)), strict=True):
             kind, why = verdict({"expected": told(result)}, got)
@@ -223,9 +224,9 @@ def of_tables(environment: Path, user: int | None) -> bool:
 
 
 def of_stdlib(guest: str, folder: Path, wanted: list[str]) -> None:
-    """Records the standard library's own tests of a guest, which has them (tests/stdlib), a run for each module."""
+    """Records the standard library's own tests of a guest that has them (tests/stdlib): a run for each module."""
     sys.path.insert(0, str(STDLIB))
-    import kinds  # as its neighbours do
+    import kinds  # the other files there import it in the same way
 
     tests = kinds.tests_of(guest)
     if tests.lack:
@@ -246,7 +247,8 @@ def of_stdlib(guest: str, folder: Path, wanted: list[str]) -> None:
 def of_tests(tests: list[str], folder: Path, user: int | None, workers: int) -> bool:
     """Records each run of a guest that tests make, unless the folder has records already, and replays all.
 
-    Says how many were the same. Returns whether all of one thread were, and none was wrongly.
+    Prints how many were the same. Returns whether none of one thread parted or was refused, and none was wrongly the
+    same.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
     if tests and not any(folder.iterdir()):
@@ -277,12 +279,12 @@ def of_tests(tests: list[str], folder: Path, user: int | None, workers: int) -> 
 
 
 def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
-    """How a replay has come out, and why."""
+    """Returns the outcome of a replay, and its reason."""
     if got["ok"]:
-        expected = note.get("expected")  # a session has no Result; its end and all that it asked were compared
+        expected = note.get("expected")  # a session has no Result; its end and all its calls were compared
         if expected is None:
             return "the same", ""
-        if expected["result"]["usage"]["output"] and not expected["output"]:  # it was not kept (limitations.md)
+        if expected["result"]["usage"]["output"] and not expected["output"]:  # not stored (limitations.md)
             unkept = {name: expected["result"][name] for name in ("stdout", "stderr", "truncated")}
             got = {"ok": True, "output": [], "result": {**got["result"], **unkept}}
         if {"result": got["result"], "output": got["output"]} == expected:
@@ -297,14 +299,14 @@ def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def has_threads(path: Path) -> bool:
-    """Whether a recorded run had more than one thread."""
+    """Returns whether a recorded run had more than one thread."""
     with proxybox.Record(path) as record, contextlib.suppress(RecordError):
         return any(event.channel for event in record.reader.events() if isinstance(event, CallEvent))
     return False
 
 
 def flips(count: int, seed: int) -> bool:
-    """Changes single bits of a record. Returns whether each was seen."""
+    """Changes single bits of a record. Returns whether each change was detected."""
     data = whole_record()
     full = len(list(frames(io.BytesIO(data))))
     chance, seen = random.Random(seed), collections.Counter[str]()
@@ -321,7 +323,7 @@ def flips(count: int, seed: int) -> bool:
 
 
 def whole_record() -> bytes:
-    """A record of a small program."""
+    """Returns a record of a small program."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "a.pbx")
         proxybox.run("import random, time; print(random.random(), time.time()); open('a', 'w').write('b')", record=path)
@@ -329,7 +331,7 @@ def whole_record() -> bytes:
 
 
 def forged(count: int, seed: int) -> bool:
-    """Replays records whose events were changed by somebody who knows the format. Returns whether none did harm."""
+    """Replays records with forged events. Returns whether none of them was wrongly the same."""
     from tests.recordings.test_attacks_by_records import events_of, forge, rewritten
 
     chance, seen = random.Random(seed), collections.Counter[str]()

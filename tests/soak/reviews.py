@@ -1,7 +1,7 @@
-"""Many random trees, each reviewed, accepted in part and committed while others change the folder: what is lost?
+"""Many random trees, each reviewed, accepted in part and committed while others change the folder: is anything lost?
 
-`python -m tests.soak.reviews --count 10000` runs them with seeds from 0; a seed that fails is told, and runs alone with
---first SEED --count 1. Exit status 1 when one has failed.
+`python -m tests.soak.reviews --count 10000` runs them with seeds from 0; a seed that fails is printed, and runs alone
+with --first SEED --count 1. Exit status 1 when one has failed.
 """
 
 import argparse

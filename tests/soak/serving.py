@@ -1,10 +1,10 @@
-"""Many clients of one service for a while: good and hostile programs, and what becomes of answers, times and memory.
+"""Many clients of one service for a while: good and hostile programs, with measured answers, times and memory.
 
 usage: python -m tests.soak.serving [--clients N] [--seconds S] [--kill | --flood]
 
 Each answer is checked. With --kill, workers and guests are killed meanwhile, and the service itself once, which is then
 started again: a request may then be answered by an error that says so, and by nothing else. With --flood, one key
-floods the service while another one asks now and then, whose times are told with the flood and without. All traffic
+floods the service while another one asks now and then, whose times are printed with the flood and without. All traffic
 stays on this machine's loopback. It ends with 0 when no answer was wrong and none was lost.
 """
 
@@ -46,7 +46,7 @@ queue = 4096
 queue_wait = "120s"
 """
 
-#: What clients send, how often, and what has to come of it: how it ends, and what it prints, where that is known.
+#: Programs of clients: how often, the code, the possible ends, and the output, where it is known.
 PROGRAMS: tuple[tuple[int, str, tuple[str, ...], str | None], ...] = (
     (60, "print({n} * 7)", ("ok",), "{n7}\n"),
     (12, "import json\nprint(json.dumps({{'n': {n}}}))", ("ok",), '{{"n": {n}}}\n'),
@@ -65,7 +65,7 @@ PROGRAMS: tuple[tuple[int, str, tuple[str, ...], str | None], ...] = (
 
 
 class Client:
-    """One client: a connection, a request after the other, and what came of them."""
+    """A client: one connection, and one request after the other. tally: gets the results."""
 
     def __init__(self, number: int, port: int, key: str, tally: "Tally", may_fail: bool) -> None:
         self._random = random.Random(number)
@@ -73,7 +73,7 @@ class Client:
         self._weights = [program[0] for program in PROGRAMS]
 
     async def go_on(self, until: float) -> None:
-        """Sends requests until the time is over."""
+        """Sends requests until a time."""
         while time.monotonic() < until:
             with contextlib.suppress(OSError, EOFError):
                 async with _connection(self._port) as (reader, writer):
@@ -83,7 +83,7 @@ class Client:
             self._tally.broken += 1
             if not self._may_fail:
                 return
-            await asyncio.sleep(0.2)  # the service is started again
+            await asyncio.sleep(0.2)  # the service is being started again
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (program,) = self._random.choices(PROGRAMS, self._weights)
@@ -103,7 +103,7 @@ class Client:
 
 
 class Tally:
-    """What came of all requests. broken: connections that ended in the middle of one."""
+    """The results of all requests. broken: connections that ended during one."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -141,7 +141,7 @@ async def _request(
 
 
 class Service:
-    """The service, which can be killed and started again at the same port."""
+    """A service that can be killed, and started again at the same port."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._running = folder, contextlib.ExitStack()
@@ -149,24 +149,24 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        """Starts it, and returns when it is ready."""
+        """Starts the service, and returns when it is ready."""
         config = self._folder / "serve.toml"
         config.write_text(CONFIG.format(port=self.port, data=self._folder / "data"))
         begun = self._running.enter_context(listening(service(config), self._folder / "log"))
         self.port, self.pid = begun.port, begun.process.pid
 
     def kill(self) -> None:
-        """Kills it."""
+        """Kills the service."""
         os.kill(self.pid, signal.SIGKILL)
         self.end()
 
     def end(self) -> None:
-        """Ends it, and returns when it has ended."""
+        """Ends the service, and returns when it has ended."""
         self._running.close()
 
 
 def family(pid: int) -> Iterator[int]:
-    """The process and all below it."""
+    """Yields the ids of a process and of all its descendants."""
     yield pid
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -175,7 +175,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def resident(pid: int) -> tuple[int, int]:
-    """MB of memory of the service and its workers, without guests: what is resident, and what only they have of it."""
+    """Returns the memory of the service and its workers in MB, without guests: resident, and private of that."""
     used = [0, 0]
     for each in family(pid):
         with contextlib.suppress(OSError):
@@ -187,7 +187,7 @@ def resident(pid: int) -> tuple[int, int]:
 
 
 async def _kill(running: Service, until: float) -> None:
-    """Kills a worker or a guest now and then, and the service once."""
+    """Kills a worker or a guest from time to time, and the service once."""
     chance = random.Random(1)
     half = time.monotonic() + (until - time.monotonic()) / 2
     while time.monotonic() < until - 5:
@@ -204,7 +204,7 @@ async def _kill(running: Service, until: float) -> None:
 
 
 async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
-    """Does it, tells what came of it, and returns the exit status."""
+    """Runs the soak, prints the results, and returns the exit status."""
     from proxybox.serve.keys import Keys
 
     keys = Keys(folder / "data" / "keys.json")
@@ -228,7 +228,7 @@ async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
         for code, result in tally.wrong[:5]:
             print("  ", repr(code), str(result)[:400])
         if not kill:
-            await asyncio.sleep(10)  # it gives memory back when nobody has asked for a while
+            await asyncio.sleep(10)  # an idle service gives memory back
             after = resident(running.pid)
             for what, was, now in zip(("resident", "of that private"), before, after, strict=True):
                 print(f"memory of the service and its workers, {what}: {was} MB before, {now} MB after")
@@ -238,7 +238,7 @@ async def soak(clients: int, seconds: float, kill: bool, folder: Path) -> int:
 
 
 async def flood(clients: int, seconds: float, folder: Path) -> int:
-    """Tells how long one key waits while another one floods the service, and while none does."""
+    """Prints how long one key waits while another one floods the service, and while none does."""
     from proxybox.serve.keys import Keys
 
     keys = Keys(folder / "data" / "keys.json")
@@ -265,7 +265,7 @@ async def flood(clients: int, seconds: float, folder: Path) -> int:
 
 
 async def _ask(port: int, key: str, seconds: float, pause: float) -> list[float]:
-    """Runs hello again and again, and returns how long each took."""
+    """Runs a program again and again, and returns the time of each run in seconds."""
     times, until = [], time.monotonic() + seconds
     async with _connection(port) as (reader, writer):
         while time.monotonic() < until:
@@ -279,7 +279,7 @@ async def _ask(port: int, key: str, seconds: float, pause: float) -> list[float]
 
 
 def _pour(port: int, key: str, clients: int, seconds: float) -> tuple[int, float]:
-    """Floods the service, and returns how many answers came, and the CPU time of the clients."""
+    """Floods the service, and returns the number of answers, and the CPU time of the clients."""
 
     async def all_of_them() -> int:
         return sum(map(len, await asyncio.gather(*(_ask(port, key, seconds, 0) for _ in range(clients)))))
@@ -288,7 +288,7 @@ def _pour(port: int, key: str, clients: int, seconds: float) -> tuple[int, float
 
 
 def main() -> int:
-    """Runs from the command line."""
+    """Parses the command line, and runs the soak; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60)

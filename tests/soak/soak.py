@@ -1,4 +1,4 @@
-"""`make soak`: many boxes of every kind in one controller, and a look at what it holds before, meanwhile and after.
+"""`make soak`: many boxes of every kind in one controller, with counts of what it holds before, meanwhile and after.
 
 Programs, policies, ends and callers are mixed by a seed. Exit status 1 when a count has grown, when the controller's
 memory has grown by more than ALLOWED_GROWTH after the first EVERY boxes, or when an end was not the one expected.
@@ -23,15 +23,15 @@ from rich.table import Table
 
 import proxybox
 
-#: Those kinds that are not warm start by themselves.
+#: Kinds that are not warm start their own interpreters.
 os.environ["PROXYBOX_WARM"] = "0"
 
-#: Boxes between two looks.
+#: Boxes between two counts.
 EVERY = 250
-#: Bytes by which the controller may grow after the first look. Its caches are full by then; what is left is how the
-#: allocator happens to lay things out.
+#: The controller may grow by this number of bytes after the first count. Its caches are full by then; the rest depends
+#: on the allocator.
 ALLOWED_GROWTH = 16 << 20
-#: Seconds for the kernel to take away what has ended.
+#: Seconds in which the kernel must have removed what has ended.
 PATIENCE = 5
 MIB = 1 << 20
 
@@ -39,7 +39,7 @@ Ends = set[str]
 
 
 class Kind(NamedTuple):
-    """One kind of box: how it is run, and how it may end (words of Status, or names of exceptions)."""
+    """A kind of box: how it is run, and how it may end (values of Status, or names of exceptions)."""
 
     name: str
     run: Callable[[Path], object]
@@ -68,7 +68,7 @@ def read_and_write(folder: Path) -> object:
 
 
 def killed(folder: Path) -> object:
-    """By -9, when it has begun; beside others' boxes nobody can tell whose guest it is."""
+    """Kills the guest by SIGKILL when it has begun. It is the only box: otherwise it could be another one's guest."""
     struck: list[int] = []
 
     def strike(call: object) -> None:
@@ -86,7 +86,7 @@ def raises(text: str) -> None:
 
 
 def at_once(folder: Path) -> object:
-    """Four caller threads, one sandbox."""
+    """Four caller threads use one sandbox."""
     with proxybox.Sandbox() as sandbox, concurrent.futures.ThreadPoolExecutor(4) as callers:
         results = list(callers.map(lambda n: sandbox.run(f"print({n})", timeout=60), range(4)))
     assert [result.stdout for result in results] == ["0\n", "1\n", "2\n", "3\n"], results
@@ -101,7 +101,7 @@ def cancelled(folder: Path) -> object:
 
 
 def warm(code: str, **options: object) -> Callable[[Path], object]:
-    """A copy of the process's zygote, which is there from the second on."""
+    """Returns a run in a copy of the process's zygote, which exists from the second run on."""
 
     def run(folder: Path) -> object:
         with proxybox.Sandbox(warm=True, **{"limits": {"wall_time": 20}, **options}) as sandbox:  # type: ignore[arg-type]
@@ -181,7 +181,7 @@ KINDS = (
 
 
 def end_of(kind: Kind) -> str:
-    """A box of this kind, and one word for its end."""
+    """Runs a box of this kind, and returns one word for its end."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return str(kind.run(Path(folder)).status)  # type: ignore[attr-defined]
@@ -190,7 +190,7 @@ def end_of(kind: Kind) -> str:
 
 
 def settled(before: Counts | None) -> Counts:
-    """The counts, when nothing is more than before, or patience has an end."""
+    """Returns the counts when none is higher than before, or when PATIENCE is over."""
     until = time.monotonic() + PATIENCE
     while True:
         counts = Counts.take()
@@ -199,7 +199,7 @@ def settled(before: Counts | None) -> Counts:
 
 
 class Soak:
-    """The run: looks, ends, and what was wrong."""
+    """A run: its counts, the ends of its boxes, and its faults."""
 
     def __init__(self, boxes: int, seed: int) -> None:
         self.boxes = boxes
@@ -213,8 +213,8 @@ class Soak:
         self.looks.append((done, settled(before), resident()))
 
     def run(self) -> Iterator[int]:
-        """Gives how many boxes have ended, after each."""
-        for kind in KINDS:  # what is made once in a process's life: the watchdog's thread, caches, the collector's room
+        """Runs the boxes, and yields the number of ended ones after each."""
+        for kind in KINDS:  # makes objects that a process has once: the watchdog's thread, caches, the collector's room
             end_of(kind)
         self.look(0)
         for done in range(1, self.boxes + 1):
@@ -228,14 +228,14 @@ class Soak:
             yield done
 
     def judge(self) -> list[str]:
-        """What is not as it should be."""
+        """Returns all faults of the run."""
         wrong = list(self.wrong)
         for done, counts, _ in self.looks[1:]:
             wrong += [
                 f"after {done} boxes: {was} {name} have become {now}"
                 for name, (was, now) in counts.grown(self.looks[0][1]).items()
             ]
-        first = self.looks[1][2]  # by then its caches are full
+        first = self.looks[1][2]  # its caches are full by then
         if max(size for _, _, size in self.looks[1:]) > first + ALLOWED_GROWTH:
             wrong.append(f"the controller has grown from {first / MIB:.1f} MiB by more than {ALLOWED_GROWTH / MIB:.0f}")
         return wrong
@@ -262,7 +262,7 @@ def main() -> int:
     console = Console(width=max(Console().width, 120))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         tempfile.tempdir = folder
-        os.environ.setdefault("XDG_STATE_HOME", folder)  # for the journals of commits
+        os.environ.setdefault("XDG_STATE_HOME", folder)  # journals of commits
         soak = Soak(options.boxes, options.seed)
         columns = TextColumn("soak"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -1,7 +1,7 @@
-"""Simulated students and their teacher: what they do in a lesson, and what they count.
+"""Simulated students and their teacher: their work in a lesson, and their counts.
 
-Each is a client as a browser is: a cookie, an Origin, and one stream of events, which is cut off now and then and
-goes on after the last event that was seen.
+Each is a client like a browser: a cookie, an Origin, and one stream of events. It is cut off from time to time, and
+continues after the last event that was seen.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ import httpx
 
 from tests.classroom.listening import Told, event_of
 
-#: Seconds that a run may take to its end, and that events may take at the end of the lesson.
+#: Seconds within which a run must end, and within which events must come at the end of the lesson.
 PATIENCE = 90
 #: Seconds after which a stream is cut off.
 CUT = (4, 25)
 
-#: What hostile students run.
+#: Programs of hostile students.
 HOSTILE = (
     "while True: pass",
     "while True: print('x' * 1000)",
@@ -41,7 +41,7 @@ HOSTILE = (
 
 @attrs.frozen
 class Good:
-    """A program, and what has to come of it. says: what it prints. given: what it reads. shows: how many pictures."""
+    """A program and its result. says: its output. given: its input. shows: the number of its pictures."""
 
     code: str
     says: str
@@ -80,9 +80,9 @@ GOOD = (_lines, _lines, _slow, _asks, _shows, _fails)
 
 @attrs.define
 class Tally:
-    """What was counted. first: seconds from Run to the first output, by phase. faults: what went wrong, in words.
+    """The counts of a lesson. first: seconds from Run to the first output, by phase. faults: errors, as text.
 
-    ends_at: when each phase has ended, on the clock of this machine.
+    ends_at: when each phase ended, by the monotonic clock.
     """
 
     first: dict[str, list[float]] = attrs.field(factory=lambda: defaultdict(list))
@@ -115,7 +115,7 @@ class Ran:
 
 
 class Browser:
-    """A client with a stream. `take` gets its events."""
+    """A client with a stream of events; each is passed to `take`."""
 
     def __init__(self, url: str, tally: Tally, chance: random.Random, events: str) -> None:
         self.tally, self.chance = tally, chance
@@ -128,11 +128,11 @@ class Browser:
         )  # fmt: skip
 
     def take(self, told: Told) -> None:
-        """Takes an event."""
+        """Handles an event."""
         raise NotImplementedError
 
     async def read(self) -> None:
-        """Reads the stream, and comes back when it is cut off, until the lesson is over."""
+        """Reads the stream, and opens it again when it was cut off, until the lesson is over."""
         while not self.is_over:
             with contextlib.suppress(TimeoutError, httpx.HTTPError):
                 async with asyncio.timeout(self.chance.uniform(*CUT)):
@@ -170,7 +170,7 @@ class Browser:
         self.take(told)
 
     async def ask(self, method: str, path: str, body: Any = None, *, want: int = 200) -> Any:
-        """Asks for something, and returns the answer, or None where it is not the one that is wanted."""
+        """Sends a request. Returns the answer, or None when its status is not `want`."""
         began = time.perf_counter()
         answer = await self.http.request(method, path, json=body)
         self.tally.others[path.rpartition("/")[2][:12] if method != "GET" else "get"].append(
@@ -183,7 +183,7 @@ class Browser:
 
 
 class Student(Browser):
-    """One student. phase: what the time of a run counts for."""
+    """A student. phase: returns the phase to which the time of a run belongs."""
 
     def __init__(
         self, number: int, url: str, tally: Tally, phase: Callable[[], str], teacher: "Teacher | None"
@@ -198,7 +198,7 @@ class Student(Browser):
         self._wanted: Counter[Any] = Counter()
 
     async def join(self, code: str) -> None:
-        """Takes a seat, and begins to read."""
+        """Takes a seat, and opens an exercise."""
         told = await self.ask("POST", "/api/join", {"name": self.name, "code": code}, want=201)
         self.seat = told["seat"]["id"]
         course = (await self.ask("GET", "/api/me"))["course"]
@@ -211,12 +211,12 @@ class Student(Browser):
         return f"/api/exercises/{self.exercise}{what}"
 
     def body(self, text: str) -> dict[str, Any]:
-        """What a page sends with what is in its editor."""
+        """Returns the body with which a page sends the text of its editor."""
         save = f"{self.seat}-{next(self._saves)}"
         return {"client": "page", "base": self._version, "save": save, "files": {self._main: text}}
 
     def word(self) -> str:
-        """A word that nothing else prints."""
+        """Returns a word that no other program prints."""
         return f"{self.seat}/{next(self._words)}"
 
     # --- events -------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Student(Browser):
             if ran.seen["run"] != 1:
                 self.tally.faults.append(f"a run began {ran.seen['run']} times")
         del self._ran[identity]
-        self._ran[identity].end = ran.end  # what comes now is too late
+        self._ran[identity].end = ran.end  # later events are faults
         return ran
 
     # --- what a good student does -------------------------------------------------------------------------------------
@@ -352,13 +352,13 @@ class Student(Browser):
         if told is not None:
             self._version = told["version"]
             for key in [key for key in self._wanted if key[0] == "graded" and not self._told[key]]:
-                del self._wanted[key]  # the latest one of an exercise is graded
+                del self._wanted[key]  # only the latest one of an exercise is graded
             self._wanted["graded", told["handed_in"]["id"]] += 1
 
     # --- what a hostile one does --------------------------------------------------------------------------------------
 
     async def attack(self, until: float) -> None:
-        """Runs one hostile program after the other until the time is over."""
+        """Runs one hostile program after the other until a time."""
         while time.monotonic() < until:
             await asyncio.sleep(self.chance.uniform(0.2, 2))
             code = self.chance.choice(HOSTILE)
@@ -381,7 +381,7 @@ class Student(Browser):
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def wait_for_all(self) -> None:
-        """Waits until everything was told that has to be, and counts what was not, or twice."""
+        """Waits for all expected events, and counts those that are missing or came twice."""
         until = time.monotonic() + PATIENCE
         while self._wanted - self._told and time.monotonic() < until:
             await asyncio.sleep(0.1)
@@ -393,14 +393,14 @@ class Student(Browser):
 
 @attrs.define
 class _Expected:
-    """What the teacher has to be told. sent: when it was asked for."""
+    """An event that the teacher must get. sent: the time of its request."""
 
     sent: float
     holds: Callable[[dict[str, Any]], bool]
 
 
 class Teacher(Browser):
-    """The teacher, who looks at the grid, and over one student's shoulder after the other."""
+    """The teacher, who reads the grid, and watches one student after the other."""
 
     def __init__(self, url: str, tally: Tally) -> None:
         super().__init__(url, tally, random.Random(0), "/api/teacher/events")
@@ -410,7 +410,7 @@ class Teacher(Browser):
         self._watches, self._since, self._stream = "", 0.0, ""
 
     async def login(self, key: str) -> None:
-        """Shows the key."""
+        """Logs in with the key."""
         await self.ask("POST", "/api/teacher/login", {"key": key}, want=204)
 
     def take(self, told: Told) -> None:
@@ -431,7 +431,7 @@ class Teacher(Browser):
             self._texts[told.data["seat"], told.data["data"]["version"]] = now
 
     def expect(self, seat: str, sent: float, holds: Callable[[dict[str, Any]], bool]) -> None:
-        """Counts how long it takes until a row shows something; it may have come already."""
+        """Measures the time until a row meets a condition; the row may have come already."""
         for at, row in self._rows[seat]:
             if at >= sent and holds(row):
                 self.tally.grid.append(at - sent)
@@ -439,14 +439,14 @@ class Teacher(Browser):
         self._expected[seat].append(_Expected(sent, holds))
 
     def expect_text(self, seat: str, sent: float, version: int) -> None:
-        """Counts how long the text of a seat that is watched has taken, which comes before the save is answered."""
+        """Measures the time of a watched seat's text, which comes before the answer to the save."""
         if seat == self._watches and self._since < sent:
             at = self._texts.get((seat, version))
             if at is not None:
                 self.tally.watched.append(at - sent)
 
     async def look(self, until: float, seats: Callable[[], list[str]]) -> None:
-        """Looks at one seat after the other."""
+        """Watches one seat after the other."""
         await self.ask("GET", "/api/teacher/state")
         while time.monotonic() < until:
             await asyncio.sleep(self.chance.uniform(2, 5))
@@ -458,7 +458,7 @@ class Teacher(Browser):
             await self.ask("GET", "/api/teacher/errors")
 
     async def wait_for_all(self) -> None:
-        """Waits for the rows that have to come, and counts those that do not."""
+        """Waits for the expected rows, and counts those that are missing."""
         until = time.monotonic() + 10
         while any(self._expected.values()) and time.monotonic() < until:
             await asyncio.sleep(0.1)
@@ -471,13 +471,13 @@ class Teacher(Browser):
 
 
 def phases(seconds: float) -> Iterator[tuple[str, float]]:
-    """The phases of a lesson, and when each ends: nobody is hostile, a third is, as many as all, and a third again."""
+    """Yields the phases of a lesson and their ends: no hostile students, a third, all, and a third again."""
     for name, share in (("quiet", 0.2), ("hostile", 0.6), ("storm", 0.8), ("after", 1.0)):
         yield name, seconds * share
 
 
 def lesson(url: str, code: str, key: str, students: int, seconds: float) -> Tally:
-    """Holds a lesson in this process, and returns what was counted."""
+    """Holds a lesson in this process, and returns its counts."""
     return asyncio.run(_lesson(url, code, key, students, seconds))
 
 
@@ -529,7 +529,7 @@ async def _lesson(url: str, code: str, key: str, students: int, seconds: float) 
 
 
 async def _lag(tally: Tally) -> None:
-    """Counts how late this process itself is."""
+    """Measures the delays of this process's event loop."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(0.05)

@@ -1,10 +1,10 @@
-"""A plugin of pytest with which each run that a test makes of a real guest, in its own process, leaves a record.
+"""A pytest plugin with which each run of a real guest in the tests' own process leaves a record.
 
     python -m pytest -p tests.soak.suite --record-runs FOLDER tests/guests
 
-Beside each record stands what its replay is told and compared with, as JSON. The tests' own results say nothing of
-records. Runs of sandboxes that ask for warm guests are not recorded. A recorded session is not copied, and recorded
-runs of a pool are no copies: tests of that fail here.
+Beside each record a JSON file has the replay's options, and the expected result. The outcome of the tests says nothing
+about records. Runs of sandboxes that ask for warm guests are not recorded. A recorded session is not copied, and
+recorded runs of a pool are no copies, so tests of that fail here.
 """
 
 import itertools
@@ -24,19 +24,19 @@ from proxybox.pool import boxes, pool
 from proxybox.pool.workers import PoolWorkers
 from proxybox.records.taking import SUFFIX, Taking
 
-#: Bytes of a record; a run that needs more is ended.
+#: The limit of a record in bytes; a run that exceeds it is ended.
 _LIMIT = 256 << 20
 
 
 def told(result: proxybox.Result) -> Any:
-    """What a Result tells, as another process tells it."""
+    """Returns the content of a Result as it is after JSON."""
     data = {key: value for key, value in result.to_dict().items() if not key.startswith("record")}
     return json.loads(json.dumps({"result": data, "output": result.output}))
 
 
 @attrs.define
 class OfATest(Taking):
-    """The record of a run for which the test has asked for none."""
+    """The record of a run for which the test has requested none."""
 
     note: dict[str, Any] = attrs.field(factory=dict)
 
@@ -49,12 +49,12 @@ class OfATest(Taking):
         return super().box(*args, **fields)
 
     def ended(self, result: proxybox.Result) -> None:
-        """Keeps the result."""
+        """Stores the result in the note."""
         self.note["expected"] = told(result)
         self.write()
 
     def write(self) -> None:
-        """Writes the note beside the record."""
+        """Writes the note into a file beside the record."""
         if self.path:
             Path(self.path).with_suffix(".json").write_text(json.dumps(self.note))
 
@@ -65,7 +65,7 @@ class OfATest(Taking):
 
 
 def record_runs(folder: Path) -> None:
-    """Has all sandboxes of this process record their runs."""
+    """Makes all sandboxes of this process record their runs."""
     numbers, worker = itertools.count(), os.environ.get("PYTEST_XDIST_WORKER", "gw")
     made, made_pool, usual_result = sandbox.SandboxBase.__init__, pool.Pool.__init__, sandbox.with_record
 

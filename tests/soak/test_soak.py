@@ -1,4 +1,4 @@
-"""The soak in small; `make soak` runs 2,000 boxes."""
+"""A small soak; `make soak` runs 2,000 boxes."""
 
 import subprocess
 import sys

@@ -1,15 +1,15 @@
-"""Runs the standard library's own tests in a box and in the bare interpreter: what passes bare and not boxed?
+"""Runs the standard library's own tests in a box and in the bare interpreter: which tests pass only bare?
 
     python tests/stdlib/compare.py [MODULE...]     prints a table; exit status 1 when a difference has no reason
-        --guest GUEST    pypy (so without it), cpython, or what else can be a guest
-        --json FILE      everything as JSON; what is in FILE already counts, and is run again only where it is named
+        --guest GUEST    pypy (the default), cpython, or another guest
+        --json FILE      everything as JSON; modules in FILE are run again only if they are named
         --all            every module of the standard library's tests (hours)
         --docs           writes the guest's table into docs/compatibility.md
         --bare FILE      keeps the bare results in FILE, and takes them from there the next time
 
 The tests are those of Debian's packages, which kinds.py names. They run as an ordinary user, under their own runner
 (see recorder.py), in a writable folder. A difference is explained by the OS calls that policy refused while the method
-ran, else by reasons.toml.
+ran, or otherwise by reasons.toml.
 """
 
 import argparse
@@ -39,7 +39,7 @@ LIMITS = {
     "wall_time": 600, "cpu_time": 600, "memory": "2G", "disk": "1G", "files": 100_000, "threads": 256,
     "open_files": 1024, "calls": None,
 }  # fmt: skip
-#: A module that is killed is gone on with after the method that it hung in, so often.
+#: How often a module is continued after a method that did not end.
 ATTEMPTS = 12
 USER = 1000
 
@@ -50,7 +50,7 @@ Done: TypeAlias = Callable[[str, Row], None]
 
 
 def run_bare(tests: kinds.Tests, module: str) -> Results:
-    """The module in the bare interpreter, as an ordinary user, in a new folder below /tmp."""
+    """Runs a module in the bare interpreter, as an ordinary user, in a new folder below /tmp."""
     folder = Path(tempfile.mkdtemp(prefix="bare-"))
     try:
         shutil.copy(HERE / "recorder.py", folder)
@@ -85,7 +85,7 @@ def run_bare(tests: kinds.Tests, module: str) -> Results:
 
 
 def run_boxed(tests: kinds.Tests, module: str, wall: float) -> Results:
-    """The module in boxes: one, and another for the rest each time that a method never ends."""
+    """Runs a module in boxes: in one, and in another one for the rest after each method that does not end."""
     results = Results()
     for _ in range(ATTEMPTS):
         log = Log()
@@ -127,7 +127,7 @@ def run_boxed(tests: kinds.Tests, module: str, wall: float) -> Results:
 
 
 def differences(bare: Results, boxed: Results, reasons: Mapping[str, str]) -> list[Difference]:
-    """What passes bare and not boxed, each with its reason."""
+    """Returns the methods that pass bare and not boxed, each with its reason."""
     found = []
     for test, outcome in bare.methods.items():
         if outcome.outcome == "passed":
@@ -138,7 +138,7 @@ def differences(bare: Results, boxed: Results, reasons: Mapping[str, str]) -> li
 
 
 def _holder(test: str, boxed: Results) -> Outcome:
-    """The failed setUpClass or setUpModule because of which a method has not run."""
+    """Returns the outcome of the failed setUpClass or setUpModule because of which a method was not run."""
     for name, outcome in boxed.methods.items():
         if "(" in name and outcome.outcome != "passed" and test.startswith(name.partition("(")[2].rstrip(")")):
             return outcome
@@ -170,7 +170,7 @@ def compare(
     jobs: int,
     done: Done = lambda *_: None,
 ) -> Rows:
-    """Runs the modules, `jobs` at a time; `done` is called with each as it is done."""
+    """Runs the modules, `jobs` at a time. done: called with each of them at its end."""
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
 
     def one(module: str) -> Row:
@@ -195,7 +195,7 @@ def compare(
 
 
 def _read(file: Path | None, reasons: Mapping[str, str]) -> dict[str, Row]:
-    """The rows in a file, with the reasons that are written today."""
+    """Returns the rows in a file, with the present reasons."""
     if file is None or not file.exists():
         return {}
     rows = cattrs.structure(json.loads(file.read_text()), dict[str, tuple[Results, Results, Any]])

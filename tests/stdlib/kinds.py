@@ -1,4 +1,4 @@
-"""What is special about the standard library's tests of each kind of interpreter: a class for each."""
+"""The standard library's tests of each kind of interpreter: a class for each."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import attrs
 from proxybox.controller import Guest, find_guest
 
 WRITTEN = tomllib.loads(Path(__file__).with_name("reasons.toml").read_text())
-#: Packages of which one module that cannot be imported in a box would take all others along.
+#: Packages that are run module by module: one module that a box cannot import would otherwise fail all of them.
 SPLIT = ("test_asyncio", "test_concurrent_futures")
 TWENTY = (
     "test_json", "test_io", "test_fileio", "test_os", "test_posix", "test_tempfile", "test_shutil", "test_pathlib",
@@ -33,15 +33,15 @@ class Tests:
 
     guest: Guest
 
-    #: Its part of reasons.toml, and what the places of its table in the documentation are named after.
+    #: The name of its part in reasons.toml, and of its places in the documentation.
     name: ClassVar[str]
     #: Debian's package of these tests.
     package: ClassVar[str]
-    #: What is compared when no module is named.
+    #: The modules that are compared by default.
     modules: ClassVar[tuple[str, ...]]
-    #: Files that lie beside the tests in both worlds.
+    #: Files beside the tests, bare and boxed.
     files: ClassVar[Mapping[str, str]] = {}
-    #: Limits of memory for modules that need more than all others.
+    #: Memory limits of modules that need more than the others.
     memory: ClassVar[Mapping[str, str]] = {}
 
     @property
@@ -50,7 +50,10 @@ class Tests:
 
     @property
     def lack(self) -> str:
-        """Why they cannot be run; "": they can. Debian has the folder, and its runner, without the tests."""
+        """Why the tests cannot be run; "" when they can.
+
+        Debian has the folder and its runner also without the tests.
+        """
         has_tests = (self.folder / "test_os.py").is_file() and (self.folder / "libregrtest").is_dir()
         name = self.package.format(*self.guest.version)
         return "" if has_tests else f"{self.guest.executable} is here without its tests: apt install {name}"
@@ -61,7 +64,7 @@ class Tests:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Patterns of methods with the reason why they differ, its own before those of all."""
+        """Patterns of methods, with the reason of the difference; those of this kind come first."""
         own = self._own.get("reasons", {})
         return {**own, **WRITTEN["reasons"], **own}
 
@@ -70,7 +73,7 @@ class Tests:
         return dict(WRITTEN.get(self.name, {}))
 
     def every_module(self) -> list[str]:
-        """The modules and packages of tests that there are; of the large packages, their modules."""
+        """Returns all modules and packages of tests; for the packages in SPLIT, their modules."""
         files = [path for path in self.folder.glob("test_*.py") if path.stem not in SPLIT]
         files += [path for package in SPLIT for path in self.folder.glob(f"{package}/test_*.py")]
         names = {".".join(path.relative_to(self.folder).with_suffix("").parts) for path in files}
@@ -78,7 +81,7 @@ class Tests:
 
 
 class OfPyPy(Tests):
-    """PyPy has no _testcapi, and what its package has under this name would compile it."""
+    """PyPy has no _testcapi; its test package has a module of this name, which would compile it."""
 
     __slots__ = ()
 
@@ -91,7 +94,7 @@ class OfPyPy(Tests):
 
 
 class OfCPython(Tests):
-    """_testcapi and its relatives are used where they are installed."""
+    """_testcapi and related modules are used where they are installed."""
 
     __slots__ = ()
 
@@ -101,6 +104,6 @@ class OfCPython(Tests):
 
 
 def tests_of(name: str) -> Tests:
-    """Returns the tests of the guest that a caller has named. Raises SandboxStartError where there is none."""
+    """Returns the tests of a guest. Raises SandboxStartError when there is no such guest."""
     guest = find_guest(name)
     return {"pypy": OfPyPy, "python": OfCPython}[guest.stem](guest)

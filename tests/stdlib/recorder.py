@@ -1,8 +1,8 @@
-"""Runs one module of the standard library's tests under its own runner, and records each test method as it goes.
+"""Runs one module of the standard library's tests under its own runner, and records each test method at once.
 
-Runs in both worlds: `recorder.py LOG MODULE [IGNORE]`. LOG gets one JSON object a line: {"start": test} before a
-method, {"end": test, "outcome": ..., "text": ...} after it. IGNORE is a file with tests to leave out, one a line.
-The log is written by single writes, so that it is whole up to the moment at which an interpreter is killed.
+Runs bare and boxed: `recorder.py LOG MODULE [IGNORE]`. LOG gets one JSON object per line: {"start": test} before a
+method, {"end": test, "outcome": ..., "text": ...} after it. IGNORE is a file with tests to leave out, one per line.
+The log is written by single writes, so that it is complete up to the moment at which an interpreter is killed.
 """
 
 import json
@@ -15,7 +15,7 @@ _PID = os.getpid()
 
 
 def note(**record):
-    if os.getpid() != _PID:  # a child that a test has forked
+    if os.getpid() != _PID:  # a forked child of a test
         return
     line = json.dumps(record).encode() + b"\n"
     fd = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -26,7 +26,7 @@ def note(**record):
 
 
 def name_of(test):
-    """A method's full name; setUpClass and setUpModule have none of their own."""
+    """Returns the full name of a method; setUpClass and setUpModule have other ids."""
     name = test.id()
     return name.split(" ")[0] if name.startswith("test.") else name
 

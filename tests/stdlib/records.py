@@ -1,4 +1,4 @@
-"""What became of test methods, and where bare and boxed differ."""
+"""Outcomes of test methods, and the differences between bare and boxed ones."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.define
 class Outcome:
-    """What became of a test method. denied: calls that policy refused meanwhile, with the reason."""
+    """The outcome of a test method. denied: calls that policy refused meanwhile, with the reason."""
 
     outcome: str
     text: str = ""
@@ -18,9 +18,9 @@ class Outcome:
 
 @attrs.define
 class Results:
-    """All methods of a module in one world, and the seconds that they took.
+    """All methods of a module, bare or boxed, and the seconds that they took.
 
-    note: why a module has not come to its end. denied: the calls that policy refused outside of methods.
+    note: why a module has not reached its end. denied: the calls that policy refused outside of methods.
     """
 
     methods: dict[str, Outcome] = attrs.field(factory=dict)
@@ -45,7 +45,7 @@ Rows: TypeAlias = Mapping[str, Row]
 
 
 class Log:
-    """Reads what recorder.py writes, line by line."""
+    """Reads the log of recorder.py, line by line."""
 
     def __init__(self) -> None:
         self.methods: dict[str, Outcome] = {}
@@ -70,7 +70,7 @@ class Log:
             self.done = True
 
     def killed(self, how: str) -> None:
-        """The interpreter has ended before its time."""
+        """Notes that the interpreter was killed. how: the reason."""
         if self.running is not None:
             self.methods[self.running] = Outcome("killed", how, list(dict.fromkeys(self.denied)))
             self.running = None

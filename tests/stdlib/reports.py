@@ -12,7 +12,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "compatibility.md"
 
 
 def table(rows: Rows) -> str:
-    """A line for each module that differs, one for all others, and the sums."""
+    """Returns a table with a line for each module that differs, one for all others, and the sums."""
     lines = [
         "| module | pass bare | of these pass boxed | refused by policy | other differences | seconds bare | boxed |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -35,7 +35,7 @@ def _line(name: str, rows: Iterable[Row]) -> str:
 
 
 def _totals(rows: Iterable[Row]) -> tuple[int, int, int, int]:
-    """Methods that pass bare; of these: pass boxed, refused by policy, other differences."""
+    """Returns the numbers of methods that pass bare, and of these: pass boxed, refused by policy, other differences."""
     passed = refused = other = 0
     for bare, _, found in rows:
         passed += sum(outcome.outcome == "passed" for outcome in bare.methods.values())
@@ -45,7 +45,7 @@ def _totals(rows: Iterable[Row]) -> tuple[int, int, int, int]:
 
 
 def shares(rows: Rows) -> str:
-    """The sums as shares: of all methods, and of those that policy does not refuse."""
+    """Returns the sums as shares: of all methods, and of those that policy does not refuse."""
     passed, boxed, refused, other = _totals(rows.values())
     allowed = max(1, passed - refused)
     text = (
@@ -57,7 +57,7 @@ def shares(rows: Rows) -> str:
 
 
 def refusals(rows: Rows) -> str:
-    """How many methods each call that was refused has kept from passing; the first of several counts."""
+    """Returns for each refused call the number of methods that failed because of it; the first of several counts."""
     calls = Counter(each.reason.split("; ")[0] for _, _, found in rows.values() for each in found if _is_refused(each))
     lines = [f"| {reason} | {count} |" for reason, count in calls.most_common()]
     return "\n".join(["| refused call | methods |", "| --- | --- |", *lines, ""])
@@ -68,7 +68,7 @@ def _is_refused(each: Difference) -> bool:
 
 
 def listing(rows: Rows) -> str:
-    """Every other difference, methods of one class and one reason together."""
+    """Returns all other differences, grouped by class and reason."""
     lines = []
     for module, (_, _, found) in rows.items():
         groups: dict[tuple[str, str], list[str]] = {}
@@ -96,7 +96,7 @@ def _sentence(text: str) -> str:
 
 
 def write_docs(kind: str, rows: Rows) -> None:
-    """Puts the table and the differences of a kind between their markers in docs/compatibility.md."""
+    """Writes the table and the differences of a kind between their markers in docs/compatibility.md."""
     text = DOCS.read_text()
     for name, content in (
         ("table", f"{shares(rows)}\n{table(rows)}\n{refusals(rows)}"),

@@ -72,7 +72,7 @@ def test_a_difference_is_told_with_its_reason() -> None:
 
 
 def test_a_module_that_cannot_be_imported_in_a_box() -> None:
-    """By the last line of what it says, and by what was refused meanwhile."""
+    """The last line of its error, and the refused calls, give the reason."""
     bare = Results({"test.m.C.test_a": Outcome("passed")})
     denied = ["socket: network: none"]
     refused = Results(note="...\nPermissionError: [Errno 1] Operation not permitted: '/bin/x'\n", denied=denied)

@@ -1,4 +1,4 @@
-"""What a test makes of what a submission answers: a missing return, objects and generators, and whose mistake it was."""
+"""How a test judges return values of a submission: a missing return, objects, generators, and whose mistake it was."""
 
 import datetime
 import itertools
@@ -158,7 +158,7 @@ def test_tests_of_the_model_solutions_leave_no_records(tmp_path: Path) -> None:
     files = {
         "exercise.toml": b"title = 'T'\ntext = 'T.'\n",
         "tests/test_it.py": f"import math, json, pytest\n{FAULTS}".encode(),
-        "solutions/model.py": b"",  # with which every test fails
+        "solutions/model.py": b"",  # every test fails with it
     }
     given = tuple(Submission(student=name, files={"solution.py": MISSING.encode()}) for name in ("a", "b"))
     grades = grade_some(Task(exercise=Packed(files), submissions=given, records=str(tmp_path)))
@@ -231,7 +231,7 @@ def test_values_of_pythons_own_types_are_compared_by_value() -> None:
     assert {status for status, _ in wrong.values()} == {"wrong_answer"}
 
 
-#: Sets and dicts, equal and not, as a submission returns them and as a test expects them.
+#: Sets and dicts: one that the submission returns, and a different one.
 KEYED = {
     "{frozenset([1, 2]), frozenset([2, 3])}": "{frozenset([1, 2])}",
     "{frozenset([frozenset([1])])}": "{frozenset([frozenset([2])])}",
@@ -279,7 +279,7 @@ def test_no_date(student): student.raises("X", "f", "datetime", 2026, 1, 2)
 
 
 def test_sets_and_dicts_with_keys_that_are_not_plain_are_compared_by_value() -> None:
-    """Such as days and sets of sets: by == in the test, and by `expect`; in both directions."""
+    """For example dates and sets of sets: by == in the test, and by `expect`; as results and as arguments."""
     code = (
         "import datetime, decimal, fractions\ndef same(value): return value\n"
         f"def value(n): return [{', '.join(f'lambda: {each}' for each in KEYED)}][n]()\n"
@@ -315,7 +315,7 @@ def test_many_members_of_a_set_that_are_not_plain_are_one_object() -> None:
 
 
 def test_an_assertion_without_words_tells_what_was_answered() -> None:
-    """For a range, a generator and so on as for any value. A message of the teacher stands alone."""
+    """For a range, a generator and so on, as for any value. A message of the teacher is shown alone."""
     tests = """
 def test_range(student): assert student.call("f", 3) == [0, 1, 2]
 def test_generator(student): assert student.call("g", 3) == [0, 1, 2]
@@ -326,7 +326,7 @@ def test_nothing(student): assert 1 == 2
     code = "def f(n): return range(n)\ndef g(n): yield from range(n)\n"
     packed = Packed({"exercise.toml": b"title = 'T'\ntext = 'T.'\n", "tests/test_it.py": tests.encode()})
     task = Task(exercise=packed, submissions=(Submission(student="a", files={"solution.py": code.encode()}),))
-    with local_pool(1) as pool:  # in this process, the pytest that runs this would rewrite the tests' assertions
+    with local_pool(1) as pool:  # in this process, pytest would rewrite the tests' assertions
         (only,) = pool.submit(grade_some, task).result()
     else_ = "The test expects something else."
     assert told(only) == {
@@ -338,7 +338,7 @@ def test_nothing(student): assert 1 == 2
     }
 
 
-#: What a function does that a box has not, and what is told of it everywhere (endings of runs, kernel, prompt).
+#: Expressions that need what a box does not have, with the explanation (endings of runs, kernel, prompt).
 LACKING = {
     "__import__('socket').create_connection(('a.example', 80))": "this box has no network",
     "__import__('subprocess').run(['ls'])": "no other program can be started in this box",
@@ -373,7 +373,7 @@ def test_same(student, value): student.expect("same", value, returns=value)
 
 
 def test_what_is_too_large_is_told_as_an_object() -> None:
-    """A test that goes through a range has its end."""
+    """A loop of the test over a large range ends."""
     code = "import fractions, decimal\ndef f(n): return [range(10**9), fractions.Fraction(3**99_999, 2), decimal.Decimal('1E+9999')][n]\n"
     tests = "def test_it(student): assert [list(student.call('f', 0))[:2]] == [0, 1]\n" + "".join(
         f"def test_{n}(student): student.expect('f', {n}, returns=0)\n" for n in range(3)
@@ -489,7 +489,7 @@ def test_sessions_take_the_same_keywords() -> None:
 
 
 def test_what_was_not_imported_is_not_there() -> None:
-    """A submission that forgets its import fails here as it does at home."""
+    """A submission without its import fails as it does outside of proxybox."""
     (only,) = graded("def test_it(student): student.call('f')\n", "def f(): return sys.argv\n")
     assert only.tests[0].status == "error"
     assert "NameError" in only.tests[0].message
@@ -539,7 +539,7 @@ def test_what_is_packed_comes_out_again(value: Any) -> None:
 
 
 def test_a_box_understands_all_that_tests_send() -> None:
-    """Both sides run packing.py, and each name is one of Python's."""
+    """Both sides run packing.py, and each name is a type of Python."""
     for name, (module, *_) in packing._KNOWN.items():
         assert isinstance(getattr(__import__(module), name), type)
 
@@ -556,7 +556,7 @@ def test_equal_as_python_says(value: Any, expected: Any, same: bool) -> None:
 @pytest.mark.parametrize("value", [Decimal("sNaN"), Decimal("NaN"), 10**400, float("nan"), True, "1"], ids=str)
 @pytest.mark.parametrize("expected", [1, 1.0, 1 + 2j, Fraction(1, 3), Decimal(1), Decimal("sNaN"), 10**401], ids=str)
 def test_no_value_makes_a_comparison_of_numbers_raise(value: Any, expected: Any) -> None:
-    """The test would seem to be at fault."""
+    """Otherwise the test would seem to be wrong."""
     assert not alike(value, expected, 0.1)
 
 
@@ -568,7 +568,7 @@ def test_an_answer_is_told_as_it_came() -> None:
 
 
 class Counted(list[Any]):
-    """A list that counts how often it is gone through."""
+    """A list that counts how often it is iterated."""
 
     times = 0
 
@@ -579,7 +579,7 @@ class Counted(list[Any]):
 
 @pytest.mark.parametrize("inside", [(), (object(),)])
 def test_what_refers_to_itself_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, inside: tuple[object, ...]) -> None:
-    """As the nodes of a list do that know the one before and the one behind."""
+    """For example the nodes of a doubly linked list."""
     monkeypatch.setattr(packing, "_PACKED_LEVELS", 12)
     nodes = [Counted() for _ in range(12)]
     for one, other in itertools.pairwise(nodes):

@@ -1,4 +1,4 @@
-"""What a test can ask of a submission besides calls with plain values: exceptions, objects, functions, long lists."""
+"""What a test can request of a submission besides plain calls: exceptions, objects, functions, long lists."""
 
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def test_fixture(student, broken): pass
 
 
 def test_faults_of_a_test_are_told_to_its_author_alone() -> None:
-    """Its own line, whatever of proxybox stands below it; a helper may hide itself as in pytest."""
+    """The test's own line is shown, without proxybox's frames; a helper may hide itself as in pytest."""
     (only,) = graded(FAULTS, "def f(*a, **k): pass\nclass A:\n    def size(self): return 3\n")
     tests = {test.name: test for test in only.tests}
     assert {test.status for test in only.tests} == {"internal_error"}
@@ -298,7 +298,7 @@ def cheated() -> dict[str, Grade]:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_objects_that_cheat(cheated: Any, name: str) -> None:
-    """Nothing is earned, the test is never to blame, and what is said is short and harmless."""
+    """They get no points, the test is never at fault, and messages are short and harmless."""
     for test in cheated[name].tests:
         assert test.points == 0
         assert test.status not in ("ok", "internal_error", "skipped"), test
@@ -345,7 +345,7 @@ def test_too_long(student): student.call("long")
 
 
 def test_a_million_numbers() -> None:
-    """As an argument and as a result, within the limits that hold where nothing is said."""
+    """As an argument and as a result, within the default limits."""
     code = (
         "def double(of): return [2 * each for each in of]\ndef same(of): return of\ndef long(): return ['a'] * 10**7\n"
     )

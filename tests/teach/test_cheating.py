@@ -1,6 +1,6 @@
-"""Submissions that want points and have not solved anything: each gets a plain verdict, and harms no other.
+"""Submissions that try to get points without a solution: each gets a plain verdict, and harms no other submission.
 
-All of them are graded in one run, between two honest ones, by tests whose answers are in no box.
+All of them are graded in one run, between two honest ones, by tests whose expected values are in no box.
 """
 
 from pathlib import Path
@@ -73,7 +73,7 @@ MORE = {"has names that no disk takes": {"n" * 300: b""}, "has a file in a file"
 
 
 def graded(tests: str, codes: dict[str, str]) -> dict[str, tuple[Verdict, ...]]:
-    """All in one task: one process, one run of pytest."""
+    """Grades all submissions in one task: one process, one run of pytest."""
     submissions = tuple(
         Submission(student=name, files={"solution.py": code.encode("latin-1"), **MORE.get(name, {})})
         for name, code in codes.items()
@@ -110,13 +110,13 @@ def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
         assert "student.expect" not in each.message
 
 
-#: Which limit ends these first depends on the machine.
+#: The limit that ends these first depends on the machine.
 _BY_LIMITS = ("starts threads", "prints for ever", "fills the memory")
 
 
 @pytest.mark.pypy
 def test_the_documents_show_these_verdicts(verdicts: Any) -> None:
-    """The table in docs/cheating.md. It cuts long messages."""
+    """The table in docs/cheating.md, which cuts long messages."""
     text = (Path(__file__).parents[2] / "docs/cheating.md").read_text()
     rows = [row.strip("| ").split(" | ") for row in text.split("\n") if row.startswith("| ")][2:]
     assert [name for name, _, _ in rows] == list(CHEATS)
@@ -156,7 +156,7 @@ def test_what_is_said(verdicts: Any, cheat: str, status: str, words: str) -> Non
 
 
 def test_no_answer_is_not_none() -> None:
-    """Who ends the interpreter has not returned None."""
+    """A submission that ends the interpreter has not returned None."""
     found = graded(
         "def test_it(student): student.expect('f', returns=None)", {"a": "import os\ndef f(): os._exit(0)\n"}
     )
@@ -164,5 +164,5 @@ def test_no_answer_is_not_none() -> None:
 
 
 def test_memory_and_time(verdicts: Any) -> None:
-    """Which of the two comes first depends on the machine."""
+    """The limit that is reached first depends on the machine."""
     assert verdicts["fills the memory"][0].status in ("memory_limit", "time_limit")

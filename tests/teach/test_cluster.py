@@ -1,4 +1,4 @@
-"""Grading on a cluster: dask's scheduler and workers as processes of their own, one of which is killed at work."""
+"""Grading on a cluster: dask's scheduler and workers in their own processes. One worker is killed while it grades."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from proxybox.teach.records import FILE
 pytest.importorskip("distributed")
 
 CODE = "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"
-#: Kills its worker, the first time that the first submission of the last task is tested.
+#: A test that kills its worker the first time that it tests the first submission of the last task.
 KILLER = """
 import os, signal
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_kill(student):
 """
 
 
-#: Its client leaves threads behind, so it is another process's.
+#: Runs in another process, because the client leaves threads behind.
 WAIT = """
 import sys
 from distributed import Client
@@ -50,10 +50,10 @@ def proxybox(folder: Path, *words: str) -> None:
 
 
 class Cluster:
-    """A scheduler and two workers, each a process with a nanny, which starts it again."""
+    """A scheduler and two workers, each with a nanny process that starts it again."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        # What a worker that is killed leaves is the test's.
+        # Files of a killed worker stay in the test's folder.
         self._environment = {**os.environ, "TMPDIR": str(folder), **environment}
         self.file = folder / "scheduler.json"
         common = ["--scheduler-file", str(self.file)]
@@ -109,7 +109,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_workers_that_take_modules_from_where_they_were_started(
     start: Callable[..., Cluster], tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """They are given nothing, and are not even asked by something that they would import from there."""
+    """Such workers get no tasks, and the check imports nothing from there either."""
     cluster = start(**environment)
     mark = tmp_path / "mark"
     (tmp_path / "cluster/proxybox.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
@@ -124,7 +124,7 @@ def test_workers_that_take_modules_from_where_they_were_started(
     assert not mark.exists()
     later = ("from proxybox.batch import clusters\nfrom proxybox.cli import main\n"
              "clusters.unsafe_workers = lambda _: ()\nraise SystemExit(main())")  # fmt: skip
-    command[2] = later  # as if they joined when the others had been asked
+    command[2] = later  # as if the workers had joined after the check
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.startswith("proxybox: Workers that have joined the cluster meanwhile take")
@@ -132,7 +132,7 @@ def test_workers_that_take_modules_from_where_they_were_started(
 
 
 def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_path: Path) -> None:
-    """Its tasks go to another one, and what comes is the same, byte for byte, as on one machine."""
+    """Its tasks go to another worker, and the results are the same, byte for byte, as on one machine."""
     cluster = start(PYTHONSAFEPATH="1")
     mark = tmp_path / "mark"
     proxybox(tmp_path, "exercise", "new", "exercise", "--from", "02-leap-year")
@@ -154,7 +154,7 @@ def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_pat
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
-    """A client that has not reached one leaves its thread behind, too."""
+    """In another process: a client that cannot connect leaves its thread behind, too."""
     (tmp_path / "homework").mkdir()
     (tmp_path / "homework/ada.py").write_text(CODE)
     soon = "from proxybox.cli import clusters, main\nclusters.CONNECT = 1\nraise SystemExit(main())"

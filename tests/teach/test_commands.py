@@ -1,4 +1,4 @@
-"""`proxybox exercise` and `proxybox grade` as people use them."""
+"""`proxybox exercise` and `proxybox grade` from the command line."""
 
 import contextlib
 import csv
@@ -29,9 +29,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs a command line in a folder of the test's; its exit status and what it printed.
+    """Returns a function that runs a command line in the test's folder; exit status, output and standard error.
 
-    It grades in one process where nothing else is said: a class of three makes a second one no quicker.
+    It grades in one process unless the command line says otherwise: for a class of three a second one is not faster.
     """
     monkeypatch.chdir(tmp_path)
 
@@ -46,7 +46,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.fixture
 def homework(tmp_path: Path) -> Path:
-    """Three submissions: right, wrong, and one that is no Python."""
+    """Three submissions: a right one, a wrong one, and one that is no Python."""
     folder = tmp_path / "homework"
     folder.mkdir()
     (folder / "ada.py").write_text(
@@ -116,7 +116,7 @@ def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: 
 
 
 def test_tests_are_tried_with_useless_returns(run: Run, tmp_path: Path) -> None:
-    """A test that falls over them is told once, with what a student would read; that is no mistake."""
+    """A test that raises because of them is reported once, with the student's message; it is no mistake."""
     run("exercise", "new", "mine")
     tests = """
 def test_sum(student):
@@ -141,7 +141,7 @@ def test_sum(student):
 
 
 def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> None:
-    """Its text, line and traceback stand in all that is for teachers, and in nothing that is for students."""
+    """Its text, line and traceback are in all output for teachers, and in none for students."""
     run("exercise", "new", "mine")
     (tmp_path / "mine/tests/test_more.py").write_text("SECRET = {}\n\ndef test_it(student):\n    SECRET['no']\n")
     where, line = "tests/test_more.py:4: KeyError: 'no'", "  tests/test_more.py:4: in test_it\n    SECRET['no']\n"
@@ -194,7 +194,7 @@ def test_one_submission(run: Run, homework: Path) -> None:
 
 
 def test_one_submission_that_prints(run: Run, homework: Path) -> None:
-    """What it prints is shown where a test failed, as harmless as everywhere, and not all of it."""
+    """Its output is shown where a test failed, made harmless, and cut."""
     (homework / "bob.py").write_text("def is_leap(year):\n    print('\x1b[31m' + 'red\\n' * 40)\n    return None\n")
     status, out, _ = run("exercise", "test", "02-leap-year", "homework/bob.py")
     assert (status, "\x1b" in out, out.count("It printed:")) == (1, False, 4)
@@ -210,7 +210,7 @@ def test_what_the_message_shows_is_shown_once(run: Run, homework: Path, tmp_path
     assert text.count("It printed:") == text.count("The output of the program is another") > 0
 
 
-#: Sets a title, turns text round, hides what stands before it on its line.
+#: Sets a title, reverses the direction of text, and hides the text before it on its line.
 EVIL = "\x1b]0;owned\x07\u202e\rok  2 / 2"
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 MESSAGES = """
@@ -224,7 +224,7 @@ def test_words(student):
 
 
 def test_no_message_reaches_the_teachers_terminal_with_what_a_submission_printed(run: Run, tmp_path: Path) -> None:
-    """The messages of tests, those of a wrong solution, and what the files are called."""
+    """The messages of tests and of a wrong solution, and the names of files."""
     run("exercise", "new", "mine")
     shutil.rmtree(tmp_path / "mine/tests")
     (tmp_path / "mine/tests").mkdir()
@@ -255,7 +255,7 @@ def test_no_message_reaches_the_teachers_terminal_with_what_a_submission_printed
 
 
 def test_one_notebook(run: Run, homework: Path) -> None:
-    """Which of its lines are not run is told beside what the tests say."""
+    """The lines that are not run are listed beside the results."""
     (homework / "dan.ipynb").write_text(
         '{"cells": [{"cell_type": "code", "source": ["%ls\\n", "def is_leap(year):\\n", "    return False"]}]}'
     )
@@ -403,7 +403,7 @@ def test_what_cannot_be(run: Run, homework: Path, tmp_path: Path, words: Any, st
 
 
 def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
-    """And the same command goes on with what is left."""
+    """The same command continues with the rest."""
     shutil.copytree(find_exercise("02-leap-year").folder, tmp_path / "exercise")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -412,9 +412,9 @@ def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
     command = [*COMMAND, "grade", "exercise", "homework", "-j", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        pipe.open().close()  # when the first is being graded
+        pipe.open().close()  # until the first submission is being graded
         os.killpg(process.pid, signal.SIGINT)
-        reader = os.open(pipe, os.O_RDWR)  # so that those that have begun, or are about to, go on
+        reader = os.open(pipe, os.O_RDWR)  # submissions that have begun, or begin now, do not block
         _, err = process.communicate(timeout=100)
         os.close(reader)
     finally:
@@ -431,7 +431,7 @@ def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
 
 
 def test_long_names_on_a_narrow_terminal(tmp_path: Path) -> None:
-    """No line is wider than the terminal, which would break it; elsewhere names are whole."""
+    """No line is wider than the terminal, which would wrap it. In other output names are not cut."""
     homework = tmp_path / "homework"
     homework.mkdir()
     long, code = "Ada Lovelace of London " * 3, (find_exercise("03-collatz").folder / "solutions").iterdir()
@@ -462,7 +462,7 @@ def test_long_names_on_a_narrow_terminal(tmp_path: Path) -> None:
     "place", ["while it is tested", "while tests are loaded", "in a library that is deaf to signals"]
 )
 def test_a_second_ctrl_c_ends_at_once(homework: Path, tmp_path: Path, place: str) -> None:
-    """The first says what is waited for. No worker says a word, wherever it is."""
+    """The first Ctrl-C says what it waits for. Workers print nothing, wherever they are."""
     shutil.copytree(find_exercise("02-leap-year").folder, tmp_path / "exercise")
     begun, never = tmp_path / "begun", tmp_path / "never"
     os.mkfifo(begun)
@@ -506,7 +506,7 @@ def test_ctrl_c_while_the_command_is_loaded(homework: Path, module: str) -> None
 
 
 def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
-    """It is drawn there, and goes when all is done."""
+    """A progress bar is drawn on a terminal."""
     main, side = pty.openpty()
     command = [*COMMAND, "grade", "02-leap-year", "homework"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
@@ -529,7 +529,7 @@ def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
 
 
 def test_links_in_the_folder_of_grades_lead_nowhere(run: Run, homework: Path, tmp_path: Path) -> None:
-    """A student's repository may bring the folder that grades go to by default: what its links lead to stays."""
+    """A student's repository may contain the default folder of grades: the targets of its links do not change."""
     victim, grades = tmp_path / "victim", tmp_path / "grades"
     victim.mkdir()
     for name in ("bashrc", "profile"):
@@ -564,7 +564,10 @@ def test_a_folder_of_grades_behind_a_link_of_the_teachers(run: Run, homework: Pa
 def test_a_key_that_is_being_written_when_something_ends(
     homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is none then, and the next one is kept: grading can be resumed. Of two at once the first is."""
+    """Then there is no key, and the next one is stored: grading can be resumed.
+
+    Of two at the same time the first is used.
+    """
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     flush = os.fsync
     with monkeypatch.context() as patch:
@@ -590,7 +593,7 @@ def test_a_key_that_is_being_written_when_something_ends(
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(records.os, "link", refuse)  # as vfat does
+    monkeypatch.setattr(records.os, "link", refuse)  # as on vfat
     assert records._key() == records._key()
     assert [path.name for path in folder.iterdir()] == ["key"]
 
@@ -599,7 +602,7 @@ def test_a_key_that_is_being_written_when_something_ends(
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
 ) -> None:
-    """What is signed with another's key, or not at all, is graded again."""
+    """Grades that are signed with another key, or not at all, are graded again."""
     assert run("grade", "02-leap-year", str(homework))[0] == 0
     honest = contents(tmp_path / "grades")
     path = tmp_path / "grades" / FILE
@@ -624,7 +627,7 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
 def test_a_folder_stands_for_no_exercise_that_comes_with_proxybox(
     run: Run, homework: Path, tmp_path: Path, command: str, end: str
 ) -> None:
-    """Its tests and its conftest.py would be run as the teacher; as ./NAME they are meant."""
+    """Its tests and its conftest.py would be run as the teacher. ./NAME means the folder."""
     trap, sprung = tmp_path / "02-leap-year", tmp_path / "sprung"
     shutil.copytree(find_exercise("02-leap-year").folder, trap)
     (trap / "tests/conftest.py").write_text(f"open({str(sprung)!r}, 'w')")
@@ -638,6 +641,6 @@ def test_a_folder_stands_for_no_exercise_that_comes_with_proxybox(
 
 @pytest.mark.parametrize("folder", ["02-leap-year", "./02-leap-year", "02-leap-year/"])
 def test_a_new_one_called_like_one_that_comes_with_proxybox(run: Run, folder: str) -> None:
-    """What to do next names the folder, not the other one."""
+    """The suggested command names the folder, not the other exercise."""
     _, out, _ = run("exercise", "new", folder, "--from", "03-collatz/")
     assert out.endswith(" exercise check ./02-leap-year\n")

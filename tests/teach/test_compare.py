@@ -1,4 +1,4 @@
-"""Output compared as judges do, and values as teachers mean it."""
+"""Output compared as contest judges do, and values as teachers mean it."""
 
 import math
 from typing import Any

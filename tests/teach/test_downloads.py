@@ -1,4 +1,4 @@
-"""Downloads of Moodle and Canvas: each student one submission, whose number is kept, and grades that go back."""
+"""Downloads of Moodle and Canvas: each student has one submission, with the platform's number, and grades go back."""
 
 import csv
 import datetime
@@ -20,8 +20,8 @@ from proxybox.teach.writers import WRITERS
 from proxybox.teach.writers.csv import local_time
 
 RIGHT, WRONG = "def f(): return 1\n", "def f(): pass\n"
-#: As Canvas names them: sorted by family name, late ones, handed in again, several files, two of one name, text alone,
-#: signs of other scripts.
+#: Names as Canvas gives them: sorted by family name; late, handed in again, several files, two students of one name,
+#: text only, other scripts.
 CANVAS = {
     "lovelaceada_101_9001_solution.py": RIGHT,
     "turingalan_LATE_102_9002_solution-2.py": RIGHT,
@@ -34,7 +34,7 @@ CANVAS = {
     "राम_de_la_cruz_107_9008_solution.py": RIGHT,
     "anon_Ab1cD_9009_solution.py": RIGHT,
 }
-#: As Moodle does, with folders and without.
+#: Names as Moodle gives them, with folders and without.
 MOODLE = {
     "Ada Lovelace_4711_assignsubmission_file/solution.py": RIGHT,
     "Ada Lovelace_4711_assignsubmission_onlinetext/onlinetext.html": "<p>",
@@ -107,7 +107,7 @@ def test_numbers_of_gradescope_are_kept(tmp_path: Path) -> None:
     [
         ["ada.py", "bob.py"],
         ["lovelaceada_101_9001_solution.py", "bob.py"],
-        ["hw_1_2_ada.py", "hw_1_2_bob.py"],  # no attachment comes twice
+        ["hw_1_2_ada.py", "hw_1_2_bob.py"],  # no attachment number occurs twice
         ["ada_1.py", "bob_2.py"],
         [],
     ],
@@ -139,7 +139,7 @@ def test_an_archive_in_a_download_is_opened(tmp_path: Path, make: Make) -> None:
 
 
 def test_no_name_of_a_file_makes_another_student(tmp_path: Path) -> None:
-    """What a student calls a file stands behind the numbers, which are the platform's."""
+    """A student's file name is behind the numbers of the platform."""
     files = {
         "lovelaceada_101_9001_solution.py": RIGHT,
         "evemallory_666_9002_lovelaceada_101_9001_solution.py": WRONG,
@@ -172,7 +172,7 @@ def dated(path: Path, extra: bytes = b"") -> Path:
 
 @pytest.mark.usefixtures("in_india")
 def test_times_in_an_archive_are_local(tmp_path: Path) -> None:
-    """Where it says so itself, they are not."""
+    """Unless the archive contains UTC times."""
     (only,) = found_in(dated(tmp_path)).values()
     assert only.submitted == datetime.datetime(2026, 10, 1, 18, 0, tzinfo=datetime.UTC)
     assert local_time(only.submitted) == "2026-10-01 23:30:00"
@@ -224,7 +224,7 @@ def table(form: str) -> list[list[str]]:
 
 
 def test_canvas_reads_its_grades() -> None:
-    """As GradebookImporter does: names of columns by their place, the student by the number, any title."""
+    """Like GradebookImporter: columns by their place, the student by the number, any title."""
     head, *rows = table("canvas")
     assert len(head) > 3
     assert "Student" in head[0]
@@ -237,7 +237,7 @@ def test_canvas_reads_its_grades() -> None:
 
 
 def test_moodle_reads_its_worksheet() -> None:
-    """As assignfeedback_offline does: columns by their name, the number behind "Participant "."""
+    """Like assignfeedback_offline: columns by their name, the number after "Participant "."""
     head, *rows = table("moodle")
     assert {"Identifier", "Grade", "Last modified (grade)", "Feedback comments"} <= set(head)
     found = {row["Identifier"]: row for row in (dict(zip(head, each, strict=True)) for each in rows)}

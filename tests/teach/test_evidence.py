@@ -1,4 +1,4 @@
-"""Records of tests that failed: those alone, where a teacher finds them, and the grades are the same."""
+"""Records of failed tests: only of those, in a place for teachers, and without a change of the grades."""
 
 import json
 import os
@@ -257,7 +257,7 @@ def test_shipped_exercises_are_graded_the_same(tmp_path: Path) -> None:
 
 
 def test_no_submission_has_the_folder_of_another_one(tmp_path: Path) -> None:
-    """A student may call a submission as the folder of another one is called."""
+    """A student may give a submission the name of another one's folder."""
     kept, folders = GradingRecords(str(tmp_path)), list[str]()
     for name in ("a b", "a?b", "a_b"):
         kept.begin(name, "test")

@@ -1,4 +1,4 @@
-"""Loading of exercises: what comes of a good one, and how every kind of fault is told."""
+"""Loading of exercises: the result for a good one, and the message for every kind of fault."""
 
 import datetime
 from pathlib import Path

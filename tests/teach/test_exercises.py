@@ -1,4 +1,4 @@
-"""The exercises that come with proxybox: each is whole, its models pass everything, its wrong solutions do not."""
+"""The exercises that come with proxybox: each is complete, its models pass all tests, its wrong solutions do not."""
 
 import ast
 import tomllib

@@ -1,4 +1,4 @@
-"""Grading as a whole: what a task gives, in whatever executor, and what happens where a worker does not come back."""
+"""Grading as a whole: the result of a task, in any executor, and what happens when a worker does not come back."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ WRONG = "def double(n):\n    return n ** 2\n"
 
 
 def make(folder: Path, tests: str = TESTS, settings: str = "", **files: str) -> Exercise:
-    """An exercise. files: more of them, with __ for / and no suffix for .py."""
+    """Writes and loads an exercise. files: additional ones; __ in a name stands for /; names are complete."""
     (folder / "tests").mkdir(parents=True, exist_ok=True)
     (folder / "exercise.toml").write_text(f'title = "Doubles"\ntext = "Double it."\n{settings}')
     (folder / "tests/test_it.py").write_text(textwrap.dedent(tests))
@@ -83,7 +83,7 @@ def test_a_task(exercise: Exercise) -> None:
 
 
 def test_names_do_not_depend_on_the_place_in_a_task(exercise: Exercise) -> None:
-    """A test's parameter is a number as a submission's is."""
+    """A test's parameter is a number, and so is that of a submission."""
     assert {tuple(test.name for test in each.tests) for each in graded(exercise, *[RIGHT] * 4)} == {
         ("Doubles (0)", "Doubles (1)", "Doubles (2)", "Doubles")
     }
@@ -108,7 +108,7 @@ def test_data_beside_tests(tmp_path: Path) -> None:
 
 
 def test_what_input_asks_can_be_left_out(tmp_path: Path) -> None:
-    """Of the output of data's cases, and of runs; a program that replaces input() prints what it likes."""
+    """From the output of data's cases, and of runs. The output of a program that replaces input() is not changed."""
     tests = """
     def test_without(run_student):
         run_student("3", prompts=False).expect_output("6")
@@ -236,7 +236,7 @@ def test_pytests_own_ways_to_fail(tmp_path: Path) -> None:
 
 
 def test_what_a_submission_says_at_length_is_cut(tmp_path: Path) -> None:
-    """Whatever it prints and returns, in however many calls."""
+    """Its output and its values, in any number of calls."""
     tests = """
     def test_told(student):
         for _ in range(5):
@@ -258,7 +258,7 @@ def test_what_a_submission_says_at_length_is_cut(tmp_path: Path) -> None:
 
 
 def test_no_grade_depends_on_who_else_is_graded(tmp_path: Path) -> None:
-    """Nothing tells a submission how many there were before it."""
+    """Nothing shows a submission how many there were before it."""
     tests = """
     def test_pid(student): student.expect("pid", returns=0)
     def test_run(run_student): run_student().expect_output("x")
@@ -278,7 +278,7 @@ def test_a_source_whose_rules_cannot_be_looked_at_gets_no_points(tmp_path: Path)
 
 @pytest.mark.pypy
 def test_rules_are_looked_at_by_the_parser_that_runs_it(tmp_path: Path) -> None:
-    """CPython's refuses what PyPy's takes."""
+    """CPython's parser refuses source that PyPy's accepts."""
     exercise = make(tmp_path / "e", settings='[rules]\nforbid = ["sum"]\n')
     deep = "_ = " + "(" * 220 + "0" + ")" * 220 + "\n"
     clean, broken = graded(exercise, deep + RIGHT, deep + "_ = sum\n" + RIGHT)
@@ -300,7 +300,7 @@ def test_rules_look_at_all_of_a_submission(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["", "hw/"])
 def test_files_beside_the_main_one(tmp_path: Path, folder: str) -> None:
-    """They can be imported when it is loaded and when it is run, in whatever folder they were handed in."""
+    """The main file can import them when it is loaded and when it is run, from any folder."""
     files = {"data__sample__1.in": "3", "data__sample__1.ans": "6"}
     exercise = make(tmp_path / "e", **files)
     code = b"from helper import double\nif __name__ == '__main__':\n    print(double(int(input())))\n"
@@ -315,7 +315,7 @@ def test_a_large_source_is_not_kept_whole(exercise: Exercise) -> None:
 
 
 def test_a_wait_has_its_end(exercise: Exercise) -> None:
-    """The classroom's five minutes are for people at a prompt."""
+    """The classroom's limit of five minutes is for people at a prompt."""
     from proxybox.policies import preset
     from proxybox.teach.boxes import grading_policy
 
@@ -378,9 +378,9 @@ def test_local_processes(expected: Any) -> None:
 
 
 def test_asserts_say_what_their_author_wrote(tmp_path: Path) -> None:
-    """pytest does not rewrite them, so that messages are the same in each of its versions, and show no source.
+    """pytest does not rewrite asserts, so that messages are the same in each of its versions, and show no source.
 
-    One without a message tells what the submission has answered.
+    An assert without a message shows what the submission has returned.
     """
     tests = """
     import pytest
@@ -408,7 +408,7 @@ def test_nothing_to_grade(exercise: Exercise) -> None:
 
 
 class Scripted(Executor):
-    """Runs tasks at once, unless `happens` raises, which is what comes of them then."""
+    """Runs tasks at once. happens: called first; when it raises, the task fails."""
 
     def __init__(self, happens: Callable[[tuple[str, ...]], None]) -> None:
         self.happens = happens
@@ -507,7 +507,7 @@ def test_double(student):
 
 
 def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real pool: another process goes on; nobody loses anything, and nothing of the exercise stays."""
+    """With the real pool: another process continues; no result is lost, and no file of the exercise is left."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     exercise = make(tmp_path / "e", KILLER.format(mark=str(tmp_path / "mark")))
@@ -519,7 +519,7 @@ def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
-    """Killed without a chance to say so; and nothing of the exercise stays."""
+    """The process is killed without a chance to clean up; still no file of the exercise is left."""
     make(tmp_path / "e", "def test_wait(student):\n    import time\n    print(flush=True)\n    time.sleep(300)\n")
     (tmp_path / "a.py").write_text(RIGHT)
     temporary = Path(tempfile.mkdtemp(prefix="g"))
@@ -540,13 +540,13 @@ def test_workers_end_with_whoever_gives_the_tasks(tmp_path: Path) -> None:
 
 
 def below(pid: int) -> list[int]:
-    """A process's children, of all its threads."""
+    """Returns the children of a process, of all its threads."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def commands(pid: int) -> bytes:
-    """A process's command line; nothing when it has ended."""
+    """Returns the command line of a process; b"" when it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -589,7 +589,7 @@ def test_records_are_kept(tmp_path: Path, expected: Any) -> None:
 
 
 def test_what_was_graded_before_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each may have hundreds of kilobytes of code in it."""
+    """Each line may contain hundreds of kilobytes of code."""
     records = GradeRecords(tmp_path)
     for number in range(20):
         records.add(str(number), Grade(student="ada", code="x" * 100_000))

@@ -1,6 +1,6 @@
-"""Submissions that are made to cost whoever reads them: archives, folders and files whose size tells nothing of it.
+"""Archives, folders and files that are expensive to read, although they are small.
 
-Memory is counted by tracemalloc, in bytes that Python's own objects take.
+Memory is counted by tracemalloc: the bytes of Python's own objects.
 """
 
 import io
@@ -19,7 +19,7 @@ _NAME = "Ada_1_assignsubmission_file"
 
 
 def contents(entries: int, name: bytes = b"a", *, size: int = 0, start: int = 0) -> bytes:
-    """An archive's table of contents: as many equal entries. size, start: of the data of each, before the table."""
+    """Returns the central directory of an archive with equal entries. size, start: of each entry's data, before it."""
     fixed = struct.pack(
         "<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 8 * bool(size), 0, 0, 0, size, 0, len(name), 0, 0, 0, 0, 0, 0
     )
@@ -36,14 +36,14 @@ def packed(name: str, data: bytes) -> bytes:
 
 
 def overlapping(count: int) -> bytes:
-    """Members of 1 MiB that are one and the same: empty blocks of deflate, which give not one byte."""
+    """Returns an archive whose members of 1 MiB share their data: empty blocks of deflate, which contain no bytes."""
     data = b"\0\0\0\xff\xff" * ((1 << 20) // 5) + b"\1\0\0\xff\xff"
     head = struct.pack("<4s2B4HL2L2H", b"PK\3\4", 20, 0, 0, 8, 0, 0, 0, len(data), 0, 1, 0) + b"a"
     return head + data + contents(count, size=len(data), start=len(head + data))
 
 
 def peak(path: Path) -> tuple[list[Submission], int]:
-    """The submissions, and the most memory that finding them took."""
+    """Returns the submissions, and the most memory that finding them took."""
     tracemalloc.start()
     try:
         return find_submissions([path], "solution.py"), tracemalloc.get_traced_memory()[1]
@@ -68,7 +68,7 @@ def test_a_long_table_of_contents_is_not_taken_apart(tmp_path: Path, name: str) 
 
 
 def test_an_archive_of_2_kb_that_holds_a_table_of_20_mb(tmp_path: Path) -> None:
-    """Two archives in each other: what is read of the inner one is an archive, and taken apart."""
+    """An archive in an archive in an archive: the bytes of the inner one are an archive, which is parsed."""
     inner = packed("hw.zip", contents(430_000))
     whole = packed(f"{_NAME}/hw.zip", inner)
     assert len(whole) < 2_200
@@ -83,7 +83,7 @@ def test_an_archive_of_2_kb_that_holds_a_table_of_20_mb(tmp_path: Path) -> None:
 
 
 def test_members_that_are_the_same_bytes_and_give_none(tmp_path: Path) -> None:
-    """What is unpacked counts, too: the time is that of what is read."""
+    """Packed bytes that are read count, too: they take the time."""
     (tmp_path / "few.zip").write_bytes(overlapping(1))
     (tmp_path / "many.zip").write_bytes(overlapping(100))
     assert read_submission(tmp_path / "few.zip").files == {"a": b""}
@@ -93,7 +93,7 @@ def test_members_that_are_the_same_bytes_and_give_none(tmp_path: Path) -> None:
 
 
 def test_a_forged_table_that_says_less_than_there_is(tmp_path: Path) -> None:
-    """Of the packed bytes: no more than it says are unpacked."""
+    """A size of packed data that is too small: no more data is unpacked."""
     whole = packed("solution.py", bytes(30 << 20))
     at = whole.index(b"PK\1\2") + 20
     (tmp_path / "ada.zip").write_bytes(whole[:at] + struct.pack("<L", 1) + whole[at + 4 :])
@@ -112,7 +112,7 @@ def test_a_folder_of_twenty_thousand_folders(tmp_path: Path) -> None:
 
 
 def test_imports_of_a_million_names(tmp_path: Path) -> None:
-    """A folder is looked through for what its files import before it is known whose it is."""
+    """The imports of a folder's files are read before it is known whose submission it is."""
     words = ", ".join(f"a{number:x}" for number in range(1_000_000)).encode()
     for name in ("solution.py", "helper.py", "other.py"):
         (tmp_path / name).write_bytes(b"import " + words)

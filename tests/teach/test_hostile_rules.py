@@ -1,6 +1,6 @@
-"""Submissions that are made to cost whoever looks at them for rules: the trusted side parses none of them.
+"""Submissions that are expensive to check for rules: the trusted side parses none of them.
 
-Memory is counted by tracemalloc, in bytes that Python's own objects take.
+Memory is counted by tracemalloc: the bytes of Python's own objects.
 """
 
 import ast
@@ -17,7 +17,7 @@ from proxybox.teach.rules import MOST_SOURCE, MOST_TEXT, Breach, RuleBox, Rules
 
 RULES = Rules(forbid=["sorted", "recursion"], require=["function:area"], max_lines=1000)
 
-#: What made gigabytes, or took minutes, where it was looked at.
+#: Sources whose check once took gigabytes or minutes.
 DEAR = {
     "functions in a class with a long name": f"class {'A' * 150_000}:\n" + " def f():0\n" * 5_000,
     "imports from a module with a long name": f"from {'a' * 100_000} import "
@@ -39,7 +39,7 @@ def box() -> Iterator[RuleBox]:
 
 
 def peak(box: RuleBox, source: str) -> tuple[list[Breach], int]:
-    """What is broken, and the most memory that saying so took."""
+    """Returns the broken rules, and the most memory that the check took."""
     tracemalloc.start()
     try:
         return box.check(source, RULES), tracemalloc.get_traced_memory()[1]
@@ -69,7 +69,7 @@ def test_nothing_of_a_submission_is_parsed_here(box: RuleBox, monkeypatch: pytes
 
 
 def test_no_submission_is_where_another_was(box: RuleBox) -> None:
-    """Whoever can attack the parser of a guest has attacked a copy."""
+    """An attack on a guest's parser reaches only a copy of the guest."""
     first = box._base()
     for source in ("(" * 10_000, DEAR["functions in a class with a long name"], "\0"):
         box.check(source, RULES)

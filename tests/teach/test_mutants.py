@@ -1,4 +1,4 @@
-"""Solutions whose functions return something useless, and whose exception a test's exception is."""
+"""Solutions whose functions return something useless, and tests that raise an exception because of that."""
 
 import ast
 

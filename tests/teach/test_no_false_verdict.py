@@ -1,5 +1,7 @@
-"""No verdict is false: each is what Python says at home, of right solutions, of wrong ones, and of those that forget a
-return, in twenty exercises as courses have them (twenty.py)."""
+"""No verdict is false: each is the same as without proxybox.
+
+Right solutions, wrong ones, and solutions with a missing return, in twenty exercises as courses have them (twenty.py).
+"""
 
 import attrs
 import pytest
@@ -13,7 +15,7 @@ LIMITS = "[limits]\ncpu_time = 2\nwall_time = 6\n"
 
 
 def handed_in(small: Small) -> tuple[Submission, ...]:
-    """What comes in a class: the right solution, wrong ones, and the right one with a useless return in each place."""
+    """Returns the submissions of a class: the right solution, wrong ones, and the right one with useless returns."""
     model = Submission(student="right", files={"solution.py": small.right.encode()})
     wrong = [
         Submission(student=f"wrong {n}", files={"solution.py": code.encode()}) for n, code in enumerate(small.wrong)
@@ -48,7 +50,7 @@ def test_verdicts_are_those_of_python(small: Small, has_model: bool) -> None:
 
 
 def at_home(code: str, case: str) -> bool:
-    """What Python says; a loop without an end is not tried."""
+    """Returns whether a case holds without proxybox; a loop without an end is not tried."""
     return "while True: yield" not in code and holds(code, case)
 
 

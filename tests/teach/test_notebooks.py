@@ -1,4 +1,4 @@
-"""Notebooks as submissions, and what lies among submissions and is none."""
+"""Notebooks as submissions, and files among submissions that are none."""
 
 import json
 import os
@@ -19,14 +19,14 @@ CELLS = ["%matplotlib inline\nimport math\n", "!pip install numpy\ndef double(n)
 
 
 def notebook(*cells: Any, **more: Any) -> bytes:
-    """A notebook of Jupyter's with a text before its code."""
+    """Returns a Jupyter notebook with a text cell before its code cells."""
     found: list[Any] = [{"cell_type": "markdown", "source": ["# Homework"], "metadata": {}}]
     found += [{"cell_type": "code", "source": cell, "outputs": [{"text": "9" * 40}]} for cell in cells]
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": found, **more}).encode()
 
 
 def graded(*submissions: dict[str, bytes], settings: str = "", problem: str = "") -> tuple[Grade, ...]:
-    """problem: of one more, that could not be read."""
+    """Grades submissions. problem: of one more, which cannot be read."""
     files = {"exercise.toml": f"title = 'Doubles'\ntext = 'Double it.'\n{settings}".encode(), "tests/test_it.py": TESTS}
     given = [Submission(student=f"s{number}", files=each) for number, each in enumerate(submissions)]
     given += [Submission(student="unread", problem=problem)] if problem else []
@@ -36,7 +36,7 @@ def graded(*submissions: dict[str, bytes], settings: str = "", problem: str = ""
 def test_a_folder_with_all_that_people_hand_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Notebooks are graded; what is passed over is named on standard error, on the page and in the JSON."""
+    """Notebooks are graded. Ignored files are named on standard error, on the page and in the JSON."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "homework"
     for name in ("carol", ".hidden", "__pycache__", ".git", "forged", "carol/.git"):
@@ -92,7 +92,7 @@ def test_what_a_moodle_download_holds_besides(tmp_path: Path) -> None:
 
 
 def test_notebooks_are_graded_by_their_code_cells() -> None:
-    """Lines of IPython's own are left out, which the note says; rules are looked at in the code."""
+    """IPython's own lines are left out, and the note says so. Rules are checked in the rest of the code."""
     found = graded(
         {"hw.ipynb": notebook(*CELLS)},
         {"hw.ipynb": notebook(["def double(n):\n", "    return 2 * n\n"]), "notes.txt": b""},
@@ -114,7 +114,7 @@ def test_notebooks_are_graded_by_their_code_cells() -> None:
 @pytest.mark.parametrize(
     ("cell", "code", "left_out"),
     [
-        ("x = 1\n  % 2", None, ["% 2"]),  # no Python here either
+        ("x = 1\n  % 2", None, ["% 2"]),  # this is no Python either
         ("x = (7\n%\n4)", "x = (7\n%\n4)", []),
         ("x = 7 \\\n%4", "x = 7 \\\n%4", []),
         ("'''\n%time\n'''\n# (\n%time x", "'''\n%time\n'''\n# (\npass  # %time x", ["%time x"]),
@@ -154,7 +154,7 @@ def test_lines_that_are_no_python(cell: str, code: str | None, left_out: list[st
     ],
 )
 def test_what_is_no_notebook(data: bytes, words: str) -> None:
-    """It is an error that says so."""
+    """The result is an error with a message."""
     with pytest.raises(NotebookError) as found:
         read_notebook(data)
     assert str(found.value).startswith(words)
@@ -176,12 +176,12 @@ def test_odd_notebooks_that_are_some() -> None:
 
 @pytest.mark.parametrize("sign", ["(", "'", '"""', "\\", "%", "\n%", "a?\n", "#", "\n"])
 def test_code_that_is_made_to_be_slow(sign: str) -> None:
-    """Each character is looked at once: a hundred thousand of them are nothing."""
+    """Each character is read once: a hundred thousand of them take no time."""
     assert read_notebook(notebook(sign * (100_000 // len(sign)))).note
 
 
 def test_what_is_empty_or_cannot_be_read_breaks_no_rule() -> None:
-    """It is an error that says so, not forbidden."""
+    """The result is an error with a message, and not "forbidden"."""
     found = graded(
         {"solution.py": b""},
         {"solution.py": b"\xef\xbb\xbf \n\t\n"},

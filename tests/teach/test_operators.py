@@ -1,4 +1,4 @@
-"""Python's operators on objects of a submission mean what they mean at home, and tell a box nothing of what is expected."""
+"""Python's operators on a submission's objects have their usual meaning, and do not show a box the expected value."""
 
 import operator
 from typing import Any
@@ -43,7 +43,7 @@ Point = namedtuple("Point", "x y")
 Number = int
 def points(): return [Point(1, 2), Point(3, 4)]
 """
-#: The same without any special method but those that make an object.
+#: The same classes without special methods except __init__.
 PLAIN = """
 class Clock:
     def __init__(self, minutes): self.minutes = minutes
@@ -115,7 +115,7 @@ def by_name(grade: Grade) -> dict[str, Verdict]:
 def test_operators_are_those_of_the_class() -> None:
     right, plain = graded(TESTS, RIGHT, PLAIN)
     assert {name: test.message for name, test in by_name(right).items() if not test.passed} == {}
-    # what is there without a method of one's own is Python's, as at home: nothing is right, nothing the test's fault
+    # without own methods Python's default is used, as usual: no test passes, and no test is at fault
     assert [name for name, test in by_name(plain).items() if test.passed] == []
     assert {test.status for test in by_name(plain).values()} == {"wrong_answer", "error"}
     seen = by_name(plain)
@@ -249,7 +249,7 @@ def test_no_name(student): assert student.new("Number", 0) == fuor
     assert set(found.values()) == {"wrong_answer"}
 
 
-#: What a box may claim of an operation that Python itself keeps to a type.
+#: A box that claims a type which the operation cannot have.
 CLAIMS = """
 import builtins
 builtins.__proxybox_objects__ = lambda action, *_: ("object", (0, "x")) if action == "new" else ("value", [])
@@ -348,7 +348,7 @@ def rows(): return [row(number) for number in range(500)]
     "def test_slow(student): assert student.call('rows') == [[number] for number in range(500)]",
 ])  # fmt: skip
 def test_the_values_of_many_objects_take_no_more_time_than_one_call(test: str) -> None:
-    """Each is asked for, and comes in time. A right answer would show that all of them have been."""
+    """Each value is read within its limit. A right result would mean that all of them were read."""
     (seen,) = graded(test, SLOW)[0].tests
     assert (seen.status, seen.fault) == ("time_limit", ""), seen
     assert "did not end in time" in seen.message

@@ -1,4 +1,4 @@
-"""The plugin by hand: as a teacher runs pytest."""
+"""The pytest plugin, as a teacher runs it by hand."""
 
 import subprocess
 import sysconfig
@@ -62,17 +62,17 @@ def test_run(run_student):
 
 @pytest.fixture(autouse=True)
 def _no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of this suite take four times as long to load as all of pytest."""
+    """This suite's plugins take four times as long to load as all of pytest."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 def run(pytester: pytest.Pytester, *words: str, plugin: str = "proxybox.teach.plugin") -> pytest.RunResult:
-    """As a teacher would."""
+    """Runs pytest as a teacher would."""
     return pytester.runpytest_subprocess("-q", "-p", plugin, "-p", "no:cacheprovider", *words, timeout=60)
 
 
 def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pytester) -> None:
-    """Of a run by hand: messages, differences, and what a test prints itself."""
+    """In a run by hand: messages, differences, and the output of a test."""
     pytester.path.joinpath("theirs.py").write_text("def f(): print('\\x1b]0;owned\\x07\\ra\\u202e\\nb')\nf()\n")
     pytester.makepyfile(
         test_theirs="""
@@ -104,7 +104,7 @@ def test_what_pytest_prints_of_a_submission_is_harmless(pytester: pytest.Pyteste
 
 
 def test_by_hand(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by its entry point, with whatever other plugins there are."""
+    """Found by its entry point, with all plugins that are installed."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     pytester.path.joinpath("theirs.py").write_text(SUBMISSION)
     pytester.makepyfile(test_theirs=TESTS)
@@ -122,7 +122,7 @@ def test_by_hand(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_failure_by_hand_shows_the_line_of_the_test(pytester: pytest.Pytester) -> None:
-    """And none of what lies below it."""
+    """The frames below it are not shown."""
     pytester.path.joinpath("theirs.py").write_text(SUBMISSION)
     pytester.makepyfile(
         test_theirs="def test_area(student):\n    student.expect('area', 3, 4, returns=12)\n\n"
@@ -167,13 +167,13 @@ def test_help_and_marks(pytester: pytest.Pytester) -> None:
 
 # --- a submission that pytest itself would run ------------------------------------------------------------------------
 
-#: Files of a submission: each tells that it was run.
+#: Files of a submission: each makes a file when it is run.
 HOSTILE = ("conftest", "test_theirs", "evil", "random", "__init__", "theirs")
 
 
 @pytest.fixture
 def theirs(pytester: pytest.Pytester) -> Path:
-    """A submission's folder, in a folder of submissions beside one of tests."""
+    """A submission's folder, in a folder of submissions beside a folder of tests."""
     folder = pytester.path / "submissions/ada"
     folder.mkdir(parents=True)
     for name in HOSTILE:
@@ -237,7 +237,7 @@ def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: P
 def test_a_submission_as_the_current_folder(
     pytester: pytest.Pytester, theirs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for what -m alone would take from there: it is the script that is started."""
+    """Except for modules that `python -m` would import from there: the script pytest is started."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     monkeypatch.chdir(theirs)
     for name in ("random", "evil"):
@@ -250,7 +250,7 @@ def test_a_submission_as_the_current_folder(
 
 
 def test_settings_of_a_submission(pytester: pytest.Pytester, theirs: Path) -> None:
-    """pytest reads them before anybody can refuse, where the path is a word of its own; what they name is not run."""
+    """pytest reads them before the plugin refuses them, if the path is a separate word; plugins in them do not run."""
     (theirs / "pytest.ini").write_text("[pytest]\npython_files = *.py\n")
     result = run(pytester, "--submission", "submissions/ada", "tests")
     assert result.ret is pytest.ExitCode.USAGE_ERROR
@@ -263,7 +263,7 @@ def test_settings_of_a_submission(pytester: pytest.Pytester, theirs: Path) -> No
 
 
 def test_a_submission_apart(pytester: pytest.Pytester, theirs: Path) -> None:
-    """With = nothing of it is read at all, whatever settings it brings."""
+    """With = none of its files is read, whatever settings it contains."""
     (theirs / "pytest.ini").write_text("[pytest]\naddopts = -p evil\npythonpath = .\n")
     for submission in ("submissions/ada", "submissions/ada/solution.py"):
         result = run(pytester, f"--submission={submission}", "tests")
@@ -286,7 +286,7 @@ def test_a_file_among_the_tests_is_not_collected(pytester: pytest.Pytester) -> N
 @pytest.mark.parametrize("name", ["conftest.py", "__init__.py"])
 @pytest.mark.parametrize("submission", ["theirs.py", "theirs"])
 def test_a_submission_with_a_conftest_above_the_tests(pytester: pytest.Pytester, submission: str, name: str) -> None:
-    """As a student's repository is laid out: pytest would import what lies beside the submission."""
+    """As in a student's repository: pytest would import files beside the submission."""
     folder = pytester.mkdir("repository")
     (folder / "theirs").mkdir()
     (folder / "theirs/solution.py").write_text(SUBMISSION)
@@ -323,8 +323,10 @@ SHADOW = "random.py lies beside it, and is imported instead of the module random
 def test_what_came_with_a_submission_above_the_tests(
     pytester: pytest.Pytester, names: list[str], seen: str | None, root: str
 ) -> None:
-    """A student's repository with the tests in it: pytest would take modules from where they lie. seen: None where
-    there is no harm in it."""
+    """A student's repository with the tests in it: pytest would import modules from there.
+
+    seen: None where that is harmless.
+    """
     folder = pytester.mkdir(root)
     (folder / "theirs.py").write_text(SUBMISSION)
     (folder / "tests/deep").mkdir(parents=True)
@@ -342,7 +344,7 @@ def test_what_came_with_a_submission_above_the_tests(
 
 @pytest.mark.parametrize("submission", ["submissions/alice.py", "submissions/alice", "alice.py"])
 def test_a_teachers_own_repository(pytester: pytest.Pytester, submission: str) -> None:
-    """Settings, helpers and a package of their own beside the tests, and warnings that are errors."""
+    """Settings, helpers and a package beside the tests, and warnings that are errors."""
     path = pytester.path / submission
     path.parent.mkdir(exist_ok=True)
     if path.suffix:

@@ -1,4 +1,4 @@
-"""An exercise that stays ready: what one submission leaves for the next, and what becomes of one that is stopped."""
+"""An exercise that stays ready: what one submission leaves for the next, and what happens to one that is stopped."""
 
 import contextlib
 import os

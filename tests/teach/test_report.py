@@ -1,4 +1,4 @@
-"""The report: well-formed, nothing of a submission is markup, fits on a phone."""
+"""The report is well-formed, contains no markup of a submission, and fits on a phone."""
 
 import re
 import shutil
@@ -103,7 +103,7 @@ def test_no_sideways_scroll(tmp_path: Path, width: int) -> None:
 
 
 def _loud(student: str) -> Grade:
-    """As much as one may say: each of its characters is six on the page."""
+    """Returns a grade with the longest messages; each of its characters is six on the page."""
     tests = [
         Verdict(name=f"t{n}", status="wrong_answer", message='"' * 10_000, output="<" * 10_000) for n in range(200)
     ]

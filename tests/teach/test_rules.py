@@ -1,4 +1,4 @@
-"""Rules: each word both ways, hostile sources, and how a wrong word is told."""
+"""Rules: for each word a source that uses it and one that does not, hostile sources, and messages for wrong words."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _BOX: list[RuleBox] = []
 
 @pytest.fixture(scope="module", autouse=True)
 def _box() -> Iterator[None]:
-    """One for all."""
+    """One box for all tests."""
     with RuleBox() as box:
         _BOX[:] = [box]
         yield
@@ -22,7 +22,7 @@ def check_rules(source: str, rules: Rules) -> list[Breach]:
     return _BOX[0].check(source, rules)
 
 
-#: For each word: a source that has what it means, with the line, and one that nearly has it.
+#: For each word a source that uses it, with the line, and one that only nearly does.
 WORDS = {
     "assert": ("x = 1\nassert x", 2, "'assert x'"),
     "break": ("while x:\n    break", 2, "# break"),
@@ -85,7 +85,7 @@ def test_no_word_is_left_out() -> None:
     assert not {"copyright", "ValueError", "__import__"} & BUILTINS
 
 
-#: For each: a word, and what does not use what it means.
+#: For each case a word, and a source that does not use its meaning.
 NOT_FORBIDDEN = {
     "two local functions of one name": (
         "recursion",
@@ -113,7 +113,7 @@ NOT_FORBIDDEN = {
     "the customary end of a file": ("if", "if __name__ == '__main__':\n f()"),
     "a module of one's own": ("import:math", "from .math import x\nfrom . import math"),
 }
-#: For each: a word, and what does, which was not seen.
+#: For each case a word, and a source that uses it, which was once missed.
 FORBIDDEN = {
     "a method is no function": ("open", "class A:\n def open(self): return open('a')"),
     "a field is no variable": ("input", "class A:\n input: str\ndef f(): return input()"),

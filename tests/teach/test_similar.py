@@ -1,4 +1,4 @@
-"""Near-duplicates: renamed copies are found, different ones and the starter are not."""
+"""Near-duplicates: renamed copies are found, different programs and the starter are not."""
 
 import random
 import time
@@ -100,7 +100,7 @@ def test_what_does_not_count() -> None:
 
 
 def noise(seed: int, size: int = 30_000) -> str:
-    """Code with as many fingerprints as there can be."""
+    """Returns code with as many fingerprints as possible."""
     return "".join(random.Random(seed).choices("+-*/%()[]{},:;.<>=!&|^~@", k=size))
 
 
@@ -114,7 +114,7 @@ def test_fingerprints_of_one_are_bounded() -> None:
 
 @pytest.mark.parametrize("quote", ['"""', "'''", '\\"""', '"', "'", "f'''", "\\"])
 def test_texts_without_end_are_taken_apart_once(quote: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And by nobody's tokenizer."""
+    """Without Python's tokenizer."""
     monkeypatch.setattr(tokenize, "generate_tokens", None)
     for unit in (quote, quote + "\n", quote + " a ", quote + "\\"):
         source = unit * 20_000
@@ -122,7 +122,7 @@ def test_texts_without_end_are_taken_apart_once(quote: str, monkeypatch: pytest.
 
 
 def test_comparisons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the most have in common is left out first: two copies are found still."""
+    """Parts that most submissions share are left out first: two copies are still found."""
     monkeypatch.setattr(module, "_MOST_COMPARED", 1_000)
     rest = [A + OTHER + noise(number, 400) for number in range(60)]
     found = similar(_book(noise(99, 4_000), *rest, noise(99, 4_000)))
@@ -136,7 +136,7 @@ def test_the_documentation_says_how_many_pairs_are_told() -> None:
 
 
 def test_pairs_are_bounded_and_nobody_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs grow with the square of a class that all hands in the same."""
+    """The number of pairs grows with the square of a class in which all submissions are equal."""
     monkeypatch.setattr(module, "MOST_PAIRS", 20)
     pairs = similar(_book(*["x = 1"] * 30, *["y = 2"] * 3))
     assert len(pairs) == 29 + 3

@@ -1,4 +1,4 @@
-"""Where submissions come from, and what is no submission."""
+"""Sources of submissions, and files that are none."""
 
 import datetime
 import io
@@ -72,7 +72,7 @@ def test_gradescope(tmp_path: Path) -> None:
 
 
 def test_gradescope_says_when_a_submission_was_handed_in(tmp_path: Path) -> None:
-    """Its word counts, and not the times that unpacking has given to files."""
+    """The time in the metadata counts, and not the times of unpacked files."""
     files(tmp_path, **{f"submission_{number}__solution_py": "" for number in range(1, 6)})
     times = {1: "2026-10-02 23:30:00.586427000 Z", 2: '"2026-10-02T23:30:00+02:00"', 3: "2026-10-02 23:30:00 -07:00",
              4: "2026-10-32 23:30:00 Z"}  # fmt: skip
@@ -90,7 +90,7 @@ def test_gradescope_says_when_a_submission_was_handed_in(tmp_path: Path) -> None
 
 
 def export(folder: Path, metadata: str) -> tuple[list[str], list[str]]:
-    """Whose submissions there are in a Gradescope export of one folder, and what is told of it."""
+    """Returns the students in a Gradescope export of one folder, and the reasons of ignored files."""
     files(folder, submission_1__solution_py="x")
     (folder / "submission_metadata.yml").write_text(metadata, "utf-8", newline="")
     passed_over: list[PassedOver] = []
@@ -155,7 +155,7 @@ def test_two_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def moodle(path: Path, **content: str) -> Path:
-    """As an archive, or a folder. content: NAME__ID__KIND__REST, with _py for .py."""
+    """Makes an archive or a folder as Moodle does. content: NAME__ID__KIND__REST, with _py for .py."""
     names = {re.sub("__", "_assignsubmission_", re.sub("__", "_", name, count=1), count=1): text
              for name, text in content.items()}  # fmt: skip
     return (archive if path.suffix else files)(path, **names)
@@ -284,7 +284,7 @@ def test_a_folder_is_as_late_as_its_newest_file(tmp_path: Path) -> None:
 
 
 def test_an_archive_is_as_late_as_itself_whatever_dates_are_in_it(tmp_path: Path) -> None:
-    """Whoever makes an archive chooses the dates of its members; in Moodle's, Moodle does."""
+    """The author of an archive chooses the dates of its members; in Moodle's archive, Moodle does."""
     with zipfile.ZipFile(tmp_path / "ada.zip", "w") as made:
         put(made, "a.py", 4)
         put(made, "solution.py", 3)
@@ -304,7 +304,7 @@ def test_an_archive_is_as_late_as_itself_whatever_dates_are_in_it(tmp_path: Path
 
 
 def bad_archive(path: Path, method: int = zipfile.ZIP_DEFLATED, **changes: bytes) -> None:
-    """An archive of which some bytes are others. changes: from _ and hexadecimal digits to what comes there."""
+    """Makes an archive with changed bytes. changes: from _ and hexadecimal digits to the new bytes."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", method) as made:
         made.writestr("solution\xe4.py", bytes(range(256)) * 99)
@@ -443,7 +443,7 @@ def test_what_lies_beside_the_main_file() -> None:
 
 
 def test_links_in_an_archive_are_passed_over(tmp_path: Path) -> None:
-    """As those beside it: what is packed of one is where it leads, and no program."""
+    """Like links beside it: the content of a packed link is its target, and no program."""
     with zipfile.ZipFile(tmp_path / "ada.zip", "w") as made:
         made.writestr("solution.py", "x = 1\n")
         for number in range(22):

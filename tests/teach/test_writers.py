@@ -1,4 +1,4 @@
-"""The writers: valid for any text, hidden tests hidden, each against a reader."""
+"""The writers: valid output for any text, without hidden tests, checked by a reader for each format."""
 
 import csv
 import html
@@ -58,7 +58,7 @@ def _feedback(text: str) -> None:
     assert not set(text) & set("\x1b\x00\r\u202e")
 
 
-#: What reads a file of each format, and fails where a text of a submission has broken it.
+#: Reads a file of each format, and fails if a text of a submission has broken it.
 READERS: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("gradescope", "prairielearn", "exercism", "check50", "json"), _json),
     **dict.fromkeys(("csv", "moodle", "canvas"), _rows),
@@ -179,7 +179,7 @@ def test_formulas(start: str) -> None:
 
 
 def test_spreadsheets_that_split_at_semicolons() -> None:
-    """Where a comma is the decimal point."""
+    """Such as in languages with a decimal comma."""
     text = _one("csv", _book(student='ada;=cmd();x;\uff1d"1"'))
     row = next(csv.reader(io.StringIO(text.splitlines()[1], newline="")))
     assert row[0] == """ada;'=cmd();x;'\uff1d"1\""""
@@ -189,7 +189,7 @@ def test_spreadsheets_that_split_at_semicolons() -> None:
 
 
 def test_comments_for_moodle_in_such_a_spreadsheet() -> None:
-    """HTML's entities end with semicolons, and in there the quotes of the cell do not hold its lines together."""
+    """HTML's entities end with semicolons, and the cell's quotes do not join its lines there."""
     evil = "<=cmd()\n=cmd()\n& \t+cmd()\n>==cmd();\uff1dcmd()"
     test = Verdict(name=evil, status="wrong_answer", message=evil, output=evil)
     text = _one("moodle", _book(student=evil, note=evil, tests=(test,))).removeprefix("\ufeff")

@@ -1,8 +1,7 @@
-"""Twenty small exercises as courses have them: a right solution, wrong ones, and cases that say what right is.
+"""Twenty small exercises as courses have them: a right solution, wrong ones, and cases that define what is right.
 
 A case is Python as somebody would write it at home, beside the solution; or "raises ValueError: " and a call.
-`in_a_test` makes of it the body of a test, in which each function or class of the solution is asked for through
-`student`.
+`in_a_test` makes the body of a test from it, which uses each function or class of the solution through `student`.
 """
 
 import ast
@@ -16,7 +15,7 @@ import attrs
 
 @attrs.frozen
 class Small:
-    """One exercise. wrong: solutions each of which fails in one case at least."""
+    """An exercise. wrong: solutions, each of which fails in at least one case."""
 
     name: str
     right: str
@@ -25,7 +24,7 @@ class Small:
 
 
 class _Asks(ast.NodeTransformer):
-    """Calls of a solution's functions and classes, and attributes of its objects, as a test writes them."""
+    """Replaces calls of a solution's functions and classes, and attributes of its objects, by a test's calls."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self.names = names
@@ -51,7 +50,7 @@ class _Asks(ast.NodeTransformer):
 
 
 def in_a_test(small: Small, case: str) -> str:
-    """The statements of a test that does the same as a case."""
+    """Returns the statements of a test that does the same as a case."""
     tree = ast.parse(small.right).body
     names = {each.name: "call" for each in tree if isinstance(each, ast.FunctionDef)}
     names |= {each.name: "new" for each in tree if isinstance(each, ast.ClassDef)}
@@ -59,7 +58,7 @@ def in_a_test(small: Small, case: str) -> str:
     asked = ast.fix_missing_locations(_Asks(names).visit(ast.parse(call)))
     if kind:
         node = asked.body[0].value
-        if node.func.attr not in ("call", "new"):  # of an object
+        if node.func.attr not in ("call", "new"):  # a method of an object
             node.args.insert(0, ast.Constant(node.func.attr))
         node.func.attr = "raises"
         node.args.insert(0, ast.Name(kind, ast.Load()))
@@ -67,7 +66,7 @@ def in_a_test(small: Small, case: str) -> str:
 
 
 def _raises(case: str) -> tuple[str, str]:
-    """The kind of exception that a case expects, and the call; ("", case) for another."""
+    """Returns the kind of exception that a case expects, and the call; ("", case) for any other case."""
     if not case.startswith("raises "):
         return "", case
     kind, _, call = case.removeprefix("raises ").partition(": ")
@@ -75,7 +74,7 @@ def _raises(case: str) -> tuple[str, str]:
 
 
 def holds(code: str, case: str) -> bool:
-    """Whether a case holds for a solution at home."""
+    """Returns whether a case holds for a solution without proxybox."""
     names: dict[str, Any] = {"__name__": "solution"}
     kind, call = _raises(case)
     try:

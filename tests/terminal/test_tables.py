@@ -14,7 +14,7 @@ ROWS = [["1.00", "2", ("red", "openat")], ["100.00", "34", "日本語"]]
 
 
 def test_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the environment says of terminals: no colours, no spaces at the end, the same columns."""
+    """Whatever the environment says about terminals: no colours, no spaces at the end, the same columns."""
     wanted = """\
 % time  calls  call
 ------  -----  ------
@@ -51,7 +51,7 @@ def test_a_text_is_a_text(text: str) -> None:
 @pytest.mark.parametrize("columns", [30, 41, 60, 80, 200])
 @pytest.mark.parametrize("name", ["Ada Lovelace of London " * 4, "アダ・ラブレス" * 9, "e\u0301" * 80])
 def test_on_a_terminal(columns: int, name: str) -> None:
-    """Names are cut, by the columns that they take, and figures are not."""
+    """Names are cut to a width in columns; figures are not cut."""
     rows = [[name, "1.5 / 2", name], ["bob", "1 / 2", ""]]
     lines = table(("Submission", "Score", "Alike"), rows, columns=columns, shrinking=(0, 2)).splitlines()
     least = 10 + 2 + 7 + 2 + 12

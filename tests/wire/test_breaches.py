@@ -1,4 +1,4 @@
-"""After a breach nothing is read from that guest, and nothing is said to it, whoever tries."""
+"""After a breach nothing is read from that guest, and nothing is sent to it."""
 
 import os
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ def test_the_reader_takes_nothing_any_more(breach: bytes, size: int) -> None:
     for data in (GOOD, GOOD[:2], GOOD[2:], b"\0"):
         with pytest.raises(GuestMisbehaved):
             reader.receive(data)
-    reader.end()  # it is no breach of its own that the channel ends then
+    reader.end()  # the end of the channel is then no further breach
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Channel, int, int]]:
-    """A channel, where the guest writes, and where it reads."""
+    """A channel, and the descriptors where the guest writes and reads."""
     (request_read, request_write), (reply_read, reply_write) = os.pipe(), os.pipe2(os.O_NONBLOCK)
     channel = Channel(request_read, reply_write)
     yield channel, request_write, reply_read

@@ -1,4 +1,4 @@
-"""controller/header.py and proxybox/guest/wire.h say the same numbers: asked of the C compiler that makes the stub."""
+"""controller/header.py and proxybox/guest/wire.h have the same numbers: the stub's C compiler prints them."""
 
 import re
 import struct
@@ -11,12 +11,12 @@ from proxybox.controller import header
 from proxybox.guest import build
 
 WIRE = Path(build.SOURCES) / "wire.h"
-#: Names that the C side needs alone.
+#: Names that only the C code needs.
 OF_THE_STUB = {
     "MAX_PENDING_SIGNALS", "MANY_DESCRIPTORS", "MAIN_STACK", "THREAD_STACK", "MAX_ROWS", "MAX_HIDE",
     "MAX_OUTSIDE_PROC", "MAX_FILTER", "PROXYBOX_WIRE_H",
 }  # fmt: skip
-#: Structs whose size is that of their Python twin; of call_roles, the six roles come behind.
+#: Structs that have the size of their Python twin. In call_roles, the six roles follow.
 STRUCTS = {
     "request": header.REQUEST,
     "reply": header.REPLY,
@@ -30,13 +30,13 @@ STRUCTS = {
 
 
 def constants() -> dict[str, int]:
-    """Those of header.py, under the names that they have in wire.h."""
+    """Returns the constants of header.py, by their names in wire.h."""
     found = {name: value for name, value in vars(header).items() if name.isupper() and isinstance(value, int)}
     return found | {f"FETCH_{each.name}": each.value for each in header.Fetch}
 
 
 def names_in_c() -> set[str]:
-    """Every constant that wire.h defines."""
+    """Returns every constant that wire.h defines."""
     text = re.sub(r"/\*.*?\*/", "", WIRE.read_text(), flags=re.DOTALL)
     defined = re.findall(r"^#define (\w+)", text, re.MULTILINE)
     enums = [
@@ -46,7 +46,7 @@ def names_in_c() -> set[str]:
 
 
 def ask(tmp_path: Path, expressions: dict[str, str]) -> dict[str, int]:
-    """What expressions of C come to, with wire.h included."""
+    """Returns the values of C expressions, computed with wire.h included."""
     lines = "\n".join(f'printf("{name} %lld\\n", (long long)({code}));' for name, code in expressions.items())
     source, program = tmp_path / "ask.c", tmp_path / "ask"
     source.write_text(f'#include <stdio.h>\n#include <stddef.h>\n#include "{WIRE}"\nint main(void) {{\n{lines}\n}}\n')
@@ -68,7 +68,7 @@ def test_no_number_is_missing() -> None:
 
 @pytest.mark.parametrize("name", STRUCTS)
 def test_every_struct_is_the_same(tmp_path: Path, name: str) -> None:
-    """Size, and where each field stands."""
+    """The size, and the offset of each field."""
     (body,) = re.findall(rf"struct (?:__attribute__\(\(packed\)\) )?{name} \{{([^}}]*)\}}", WIRE.read_text())
     fields = [
         (word, int(count or 1))
@@ -95,7 +95,7 @@ def test_the_rows_of_the_stubs_table(tmp_path: Path) -> None:
 
 
 def test_no_number_of_the_stubs_own_calls_has_the_bit_of_x32() -> None:
-    """systemd's SystemCallArchitectures=native ends whoever makes a call of x32, before any filter of ours is asked."""
+    """systemd's SystemCallArchitectures=native ends a process that makes an x32 call, before our filters are asked."""
     own = {name: value for name, value in constants().items() if header.OWN_CALLS <= value < header.OWN_CALLS_END}
     assert {name for name in own if name.startswith("CALL_")} == {
         "CALL_HELLO", "CALL_FAILED", "CALL_FAULTED", "CALL_SEALED", "CALL_BORN",

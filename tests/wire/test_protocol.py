@@ -1,4 +1,4 @@
-"""The wire: what is accepted, what is a breach, and that there is no third outcome."""
+"""The wire: which bytes are accepted, which are a breach, and that nothing else can happen."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from proxybox.controller.wire.protocol import MAX_FRAME, MEMORY, RequestReader, 
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
-    """`data` in pieces, cut at the given places."""
+    """Returns `data` in pieces, cut at the given places."""
     places = sorted({place % (len(data) + 1) for place in at} | {0, len(data)})
     return [data[a:b] for a, b in itertools.pairwise(places)]
 

@@ -1,4 +1,4 @@
-"""The table of which arguments are which memory: no row has the stub read beside the registers."""
+"""The stub's table of arguments that are memory: no row makes the stub read beside the registers."""
 
 import pytest
 

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
-#: What browsers are called where systems have them; none is downloaded.
+#: Names of installed browsers; none is downloaded.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: A browser that asks nobody anything, and works without a display, without a GPU, and as root.
+#: Options with which the browser needs no display, no GPU and no user other than root, and connects to nothing by
+#: itself.
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-#: Milliseconds for what a page is to do, on a machine that does other things, too.
+#: The limit for each action of a page, in milliseconds, on a busy machine.
 PATIENCE = 60_000
 
 COURSE = {
@@ -50,7 +51,7 @@ COURSE = {
 
 @attrs.define(kw_only=True)
 class Classroom:
-    """A classroom that is open. url: its first address; code: to join; teacher: the address of the teacher's page."""
+    """An open classroom. url: its first address; code: to join; teacher: the address of the teacher's page."""
 
     course: Path
     data: Path
@@ -62,13 +63,13 @@ class Classroom:
     process: "subprocess.Popen[str] | None" = None
 
     def open(self) -> None:
-        """Opens it; after `end`, at the same address, with all that was kept."""
+        """Opens the classroom; after `end`, at the same address and with the same data."""
         self.process, opened = listening.start(self.data, self.course, *self.options, port=self.port)
         self.url, self.code, self.teacher = opened["addresses"][0].rstrip("/"), opened["code"], opened["teacher"]
         self.port = int(self.url.rpartition(":")[2])
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """Ends it by a signal, and waits until it has ended."""
+        """Ends the classroom by a signal, and waits for the end."""
         process, self.process = self.process, None
         if process is not None:
             listening.end(process, number)
@@ -76,7 +77,7 @@ class Classroom:
 
 @contextlib.contextmanager
 def open_classroom(folder: Path, *options: str, course: Mapping[str, str] = COURSE) -> Iterator[Classroom]:
-    """Opens a classroom with the course of these tests, and ends it."""
+    """Opens a classroom with the course of these tests for the context."""
     pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
     room = Classroom(course=write_course(folder / "course", course), data=folder / "data", options=options)
     try:
@@ -88,7 +89,7 @@ def open_classroom(folder: Path, *options: str, course: Mapping[str, str] = COUR
 
 @pytest.fixture(scope="module")
 def classroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classroom]:
-    """A classroom that all tests of a file share: each has seats of its own."""
+    """A classroom that all tests of a file share: each test has seats of its own."""
     with open_classroom(tmp_path_factory.mktemp("classroom")) as room:
         yield room
 
@@ -100,7 +101,7 @@ def own_classroom(tmp_path: Path) -> Iterator[Classroom]:
         yield room
 
 
-# Playwright keeps an event loop in this thread as long as it runs, with which no test of asyncio could have its own.
+# Playwright runs an event loop in this thread until it is stopped. No test of asyncio could run its own loop meanwhile.
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """The system's Chromium."""
@@ -115,10 +116,10 @@ def browser() -> Iterator["Browser"]:
 
 
 def close(context: "BrowserContext") -> None:
-    """Closes a browser of somebody, whose pages have gone to an empty one before.
+    """Closes a browser context, after its pages have loaded an empty page.
 
-    Chromium says of a page that another one is just replacing that it has closed it, and does not (its issue
-    536385539); Playwright then waits without a limit. A page that was on its way elsewhere gets there first.
+    Chromium reports a page that is just being replaced as closed, but does not close it (its issue 536385539).
+    Playwright then waits without a limit. So each page first finishes a navigation that has begun.
     """
     from playwright.sync_api import Error
 
@@ -131,7 +132,7 @@ def close(context: "BrowserContext") -> None:
 
 @attrs.define
 class Visitor:
-    """A browser of somebody: its own cookies and storage. faults: what its pages complained about."""
+    """A browser context with its own cookies and storage. faults: errors that its pages reported."""
 
     context: "BrowserContext"
     page: "Page"
@@ -139,50 +140,50 @@ class Visitor:
     name: str = ""
 
     def listen(self, page: "Page") -> None:
-        """Notes errors of scripts, and of the content security policy."""
+        """Collects a page's script errors and violations of its content security policy."""
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: self.faults.append(f"{error}: {error.stack}"))
         page.on("console", lambda said: "Content Security Policy" in said.text and self.faults.append(said.text))
 
     def close(self) -> None:
-        """Closes the browser; the test fails if a page complained about itself."""
+        """Closes the browser context; the test fails if a page reported an error."""
         faults = list(self.faults)
         close(self.context)
         assert faults == []
 
     def join(self, room: Classroom, name: str = "") -> "Page":
-        """Takes a seat, as the form does, and waits until the student's page is there."""
+        """Takes a seat, as the form does, and waits until the student's page is ready."""
         self.name = name or f"Student {secrets.token_hex(4)}"
         self.ask(room.url, "/api/join", name=self.name, code=room.code)
         self.page.goto(room.url)
         return self.ready()
 
     def ask(self, url: str, path: str, **body: str) -> None:
-        """Sends what a form of a page sends; the browser keeps the cookie of the answer."""
+        """Sends the request of a page's form; the browser stores the cookie of the answer."""
         answer = self.context.request.post(url + path, data=body, headers={"Origin": url})
         assert answer.ok, answer.text()
 
     def ready(self) -> "Page":
-        """Waits until the page is there, and hears the server."""
+        """Waits until the page is ready and connected to the server."""
         self.page.locator("body.ready").wait_for()
         self.page.locator('#status[data-kind="saved"]').wait_for()
         return self.page
 
     def write(self, text: str) -> None:
-        """Puts a text into the editor, in place of all that was there."""
+        """Replaces the whole text of the editor."""
         self.page.locator("#editor .cm-content").click()
         self.page.keyboard.press("ControlOrMeta+a")
-        self.page.keyboard.press("Delete")  # else the browser carries the old text's style over to the new one
+        self.page.keyboard.press("Delete")  # otherwise the browser applies the old text's style to the new one
         self.page.keyboard.insert_text(text)
 
     def run(self, text: str) -> str:
-        """Runs a program, waits for its end, and returns what is seen of its output."""
+        """Runs a program, waits for its end, and returns its visible output."""
         self.begin(text)
         self.page.locator("#output .end").wait_for()
         return str(self.page.locator("#output").inner_text())
 
     def begin(self, text: str) -> None:
-        """Starts a program; what the last one has left is gone."""
+        """Starts a program, and waits until the output of the last one has gone."""
         self.page.locator("body:not(.running)").wait_for()
         self.write(text)
         before = self.page.locator("#output .end").element_handles()
@@ -196,20 +197,20 @@ Newcomer = Callable[..., Visitor]
 
 @attrs.define
 class Teacher:
-    """The teacher, without a page: what it asks of the server."""
+    """The teacher without a page: requests to the server."""
 
     http: httpx.Client
 
     def send(self, what: str, **body: object) -> Any:
-        """Asks for a change; returns the answer."""
+        """Posts a change, and returns the answer."""
         return self._told(self.http.post(f"/api/teacher/{what}", json=body))
 
     def delete(self, what: str) -> Any:
-        """Takes something away."""
+        """Sends DELETE, and returns the answer."""
         return self._told(self.http.request("DELETE", f"/api/teacher/{what}", json={}))
 
     def change(self, name: str, **change: object) -> Any:
-        """Changes the seat of somebody."""
+        """Changes the seat of a student. name: the student's."""
         seats = self._told(self.http.get("/api/teacher/state"))["seats"]
         seat = next(each["id"] for each in seats if each["name"] == name)
         return self._told(self.http.patch(f"/api/teacher/seats/{seat}", json=change))
@@ -223,7 +224,7 @@ class Teacher:
 @pytest.fixture
 def teacher(classroom: Classroom) -> Iterator[Teacher]:
     """The teacher of the shared classroom."""
-    from tests.classroom import declared  # which needs the extra classroom
+    from tests.classroom import declared  # it needs the extra classroom
 
     with declared.client(classroom.url, headers={"Origin": classroom.url}) as http:
         somebody = Teacher(http)
@@ -233,7 +234,7 @@ def teacher(classroom: Classroom) -> Iterator[Teacher]:
 
 @pytest.fixture
 def visitor(browser: "Browser") -> Iterator["Visitor"]:
-    """Somebody with a browser at 1,000 by 700 pixels; the test fails where a page complains about itself."""
+    """A browser with a window of 1,000 by 700 pixels; the test fails if a page reports an error."""
     context = browser.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
     page = context.new_page()
     somebody = Visitor(context, page)
@@ -244,14 +245,14 @@ def visitor(browser: "Browser") -> Iterator["Visitor"]:
 
 @pytest.fixture
 def student(visitor: Visitor, classroom: Classroom) -> Visitor:
-    """Somebody who has joined."""
+    """A browser that has joined."""
     visitor.join(classroom)
     return visitor
 
 
 @pytest.fixture
 def newcomer(browser: "Browser") -> Iterator[Newcomer]:
-    """Makes somebody with a browser of their own; the test fails where their pages complain about themselves."""
+    """Returns a function that makes further browsers; the test fails if one of their pages reports an error."""
     everybody: list[Visitor] = []
 
     def make(width: int = 1000, height: int = 700, scheme: str = "light") -> Visitor:
@@ -267,7 +268,7 @@ def newcomer(browser: "Browser") -> Iterator[Newcomer]:
 
 
 def enter(visitor: Visitor, address: str) -> Visitor:
-    """Opens the teacher's page, and waits until it is there, and hears the server. A key is sent before that."""
+    """Opens the teacher's page, and waits until it is ready and connected. A key in the address is sent first."""
     page, _, key = address.partition("#")
     if key:
         visitor.ask(page.removesuffix("/teacher"), "/api/teacher/login", key=key)
@@ -277,10 +278,10 @@ def enter(visitor: Visitor, address: str) -> Visitor:
 
 
 def card(teacher: Visitor, student: Visitor) -> "Locator":
-    """The card of a student."""
+    """Returns the student's card on the teacher's page."""
     return teacher.page.locator(".card", has=teacher.page.get_by_text(student.name, exact=True))
 
 
 def dialog(page: "Page") -> "Locator":
-    """The dialog that is open."""
+    """Returns the open dialog."""
     return page.locator("dialog[open]")

@@ -1,6 +1,6 @@
-"""Firefox, driven by WebDriver BiDi, which it speaks itself: no driver is needed, and no build of its own.
+"""Firefox, driven by WebDriver BiDi (https://w3c.github.io/webdriver-bidi/).
 
-https://w3c.github.io/webdriver-bidi/
+It needs no driver and no special build.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-#: Keys without a sign (https://w3c.github.io/webdriver/#keyboard-actions).
+#: Keys that type no character (https://w3c.github.io/webdriver/#keyboard-actions).
 CONTROL, DELETE, ENTER, TAB = "\ue009", "\ue017", "\ue007", "\ue004"
-#: Seconds until an answer, or what a page is to show, must be there.
+#: The limit in seconds for an answer, and for a condition on a page.
 PATIENCE = 60
 
 
@@ -31,7 +31,7 @@ class Firefox:
         self._window = self("browsingContext.getTree")["contexts"][0]["context"]
 
     def __call__(self, method: str, **params: Any) -> Any:
-        """Carries out a command. Raises RuntimeError when it cannot be."""
+        """Sends a command, and returns its result. Raises RuntimeError when the command fails."""
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
         while (seen := json.loads(self._connection.recv(PATIENCE))).get("id") != number:
@@ -45,14 +45,14 @@ class Firefox:
         self("browsingContext.navigate", context=self._window, url=url, wait="complete")
 
     def value(self, expression: str) -> Any:
-        """Returns the value of an expression of the page, which may be a promise."""
+        """Returns the value of an expression in the page; a promise is awaited."""
         target = {"context": self._window}
         seen = self("script.evaluate", expression=expression, target=target, awaitPromise=True)
         assert seen["type"] == "success", seen
         return seen["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Waits until a condition holds: the page looks at it before each of its frames."""
+        """Waits until a condition holds: the page checks it before each frame."""
         self.value(
             f"""new Promise((done, failed) => {{
                 const end = setTimeout(() => failed(new Error("in vain")), {PATIENCE // 2 * 1000});

@@ -1,4 +1,4 @@
-"""Exercises within pages of another site, in a real browser that keeps cookies apart for each site."""
+"""Exercises within pages of another site, in a real browser with separate cookies for each site."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """The pages of another site: each shows what its path names. room: address of the classroom."""
+    """The pages of another site: each shows the exercise in its path. room: address of the classroom."""
 
     def __init__(self, *arguments: object, room: str) -> None:
         self.room = room
@@ -41,7 +41,7 @@ class Pages(http.server.BaseHTTPRequestHandler):
 
 @attrs.frozen
 class Room:
-    """A classroom, the site that may show it, and one that may not."""
+    """A classroom, a site that may show it, and a site that may not."""
 
     classroom: Classroom
     school: str
@@ -79,7 +79,7 @@ def context(browser: "Browser") -> Iterator["BrowserContext"]:
 
 
 def course_page(context: "BrowserContext", site: str, exercise: str) -> "tuple[Page, FrameLocator]":
-    """A page of a site that shows an exercise."""
+    """Returns a page of a site that shows an exercise."""
     page = context.new_page()
     page.goto(f"{site}/embed/{exercise}")
     return page, page.frame_locator("iframe")
@@ -122,7 +122,7 @@ def test_the_seat_of_a_site_is_nowhere_else(context: "BrowserContext", room: Roo
     join(frame, room, "Framed alone")
     page = context.new_page()
     page.goto(room.classroom.url)
-    page.get_by_label("Code of the class").wait_for()  # nobody yet
+    page.get_by_label("Code of the class").wait_for()  # nobody has joined yet
     cookies = {each["name"]: each for each in context.cookies()}
     assert "__Host-seat" not in cookies
     assert cookies["__Host-framed"]["sameSite"] == "None"

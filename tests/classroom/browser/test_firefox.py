@@ -1,4 +1,4 @@
-"""The student's page in Firefox: joining, writing, running, and work that outlasts a reload."""
+"""The student's page in Firefox: joining, writing and running; the work is still there after a reload."""
 
 import shutil
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def test_a_student_joins_runs_a_program_and_finds_it_again(browser: Firefox, cla
 
     browser.press((CONTROL, "a"), DELETE, "print(input('Who? '))", (CONTROL, ENTER))
     browser.wait_for("document.querySelector('#output').innerText.includes('Who?')")
-    browser.wait_for("document.activeElement.tagName === 'INPUT'")  # where the program asks, it is to be typed
+    browser.wait_for("document.activeElement.tagName === 'INPUT'")  # where the program asks, the answer can be typed
     browser.press("Grace", ENTER)
     browser.wait_for("document.querySelector('#output').innerText.includes('Grace')")
     browser.wait_for("document.querySelector('#status[data-kind=\"saved\"]')")

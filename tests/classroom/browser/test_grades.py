@@ -1,4 +1,4 @@
-"""Grades on the pages: one for each hand-in, side by side with the state now; and what two pages of one seat write."""
+"""Grades on the pages: one for each hand-in, beside the state now; and the saves of two pages of one seat."""
 
 import re
 
@@ -60,7 +60,7 @@ def test_mended_tests_grade_again_at_one_click_and_the_student_sees_both(
 ) -> None:
     teacher, student = enter(newcomer(1366, 768), own_classroom.teacher), newcomer()
     student.join(own_classroom)
-    hand_in(student, "def double(n):\n    return n * n\n")  # right for 2 alone
+    hand_in(student, "def double(n):\n    return n * n\n")  # the program is right for 2 only
     tests = own_classroom.course / "01-double/tests/test_double.py"
     tests.write_text(tests.read_text().replace("returns=4", "returns=5"))
     page, mine = teacher.page, student.page
@@ -84,12 +84,12 @@ def test_mended_tests_grade_again_at_one_click_and_the_student_sees_both(
 
 
 def test_two_pages_of_one_seat_lose_no_text(student: Visitor, classroom: Classroom) -> None:
-    """Also within a minute: what the other page has saved is in Versions, by its name."""
+    """Also within a minute: the text that the other page has saved is in Versions, with the page's name."""
     other = student.context.new_page()
     student.listen(other)
     other.goto(classroom.url)
     other.locator('body.ready #status[data-kind="saved"]').wait_for()
-    other.route("**/files", lambda route: route.abort())  # it has no connection for its saves
+    other.route("**/files", lambda route: route.abort())  # without a connection it cannot save
     other.locator("#editor .cm-content").click()
     other.keyboard.insert_text("of_the_other = 1\n")
     student.page.bring_to_front()
@@ -105,7 +105,7 @@ def test_two_pages_of_one_seat_lose_no_text(student: Visitor, classroom: Classro
     other.locator("#history-view").select_option("text")
     expect(other.locator("#history-shown")).to_contain_text("of_the_first = 1")
     expect(other.locator("#editor .cm-content")).to_contain_text("of_the_other = 1")
-    # The page whose text was overtaken shows the latest, and says where its own is.
+    # The page whose text was replaced shows the latest one, and says where its own text is.
     expect(student.page.locator("#editor .cm-content")).to_contain_text("of_the_other = 1")
     expect(student.page.locator(".notices")).to_contain_text("Changed on another page")
 

@@ -1,4 +1,4 @@
-"""Launches from a learning platform in a real browser: within the platform's page, where cookies are kept apart."""
+"""Launches from a learning platform in a real browser: within the platform's page, with cookies for each site."""
 
 import contextlib
 import functools
@@ -138,7 +138,7 @@ def context(browser: "Browser") -> Iterator["BrowserContext"]:
 
 
 def test_an_exercise_is_chosen_within_the_platforms_page(context: "BrowserContext", platform: Platform) -> None:
-    """A page to choose from, whose answer goes back by itself; and what was chosen is what a link opens."""
+    """The page to choose from sends its answer by itself; a link then opens the chosen exercise."""
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -163,7 +163,7 @@ def test_a_link_opens_its_exercise_in_a_window_of_its_own(context: "BrowserConte
 def test_an_instructor_has_a_page_for_the_own_class(
     browser: "Browser", context: "BrowserContext", platform: Platform
 ) -> None:
-    """With the seats of that class, and without what concerns everybody; and it follows what happens there."""
+    """It shows the seats of that class and no settings of the whole classroom, and follows the events of the class."""
     student = context.new_page()
     student.goto(platform.login("open"))
     student.locator("body.ready").wait_for()

@@ -13,7 +13,7 @@ axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason
 expect = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)").expect
 expect.set_options(timeout=PATIENCE)
 
-#: What a program shows: a picture of each kind.
+#: A program that shows a picture of each kind.
 PICTURES = """
 import base64
 SVG = ('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><style>*{fill:red}</style>'
@@ -26,8 +26,8 @@ class Pixels:
 display(Drawn())
 display(Pixels())
 """
-#: JavaScript: waits until the worker has kept all that a page without a network is made of: its own files and what they
-#: loaded. (wait_for_function takes a promise for a yes.)
+#: JavaScript: waits until the service worker has cached everything that a page without a network needs: its own files
+#: and those that they load. (wait_for_function takes a promise as true at once.)
 SHELL_IS_KEPT = """async (patience) => {
   const loaded = performance.getEntriesByType("resource").map((entry) => new URL(entry.name));
   const ours = loaded.filter((url) => url.pathname.startsWith("/static/") && url.search === "");
@@ -45,7 +45,7 @@ MARKUP = "<img src=x onerror=\"document.title='taken over'\"><b>bold</b>"
 
 
 def violations(visitor: Visitor) -> list[str]:
-    """What axe finds against WCAG 2.2 A and AA, and its own advice, on the page as it is."""
+    """Returns the violations of WCAG 2.2 A and AA, and of axe's own advice, on the current page."""
     found = axe_module.Axe().run(visitor.page).response["violations"]
     return [f"{each['id']}: {[node['target'] for node in each['nodes']]}" for each in found]
 
@@ -149,7 +149,7 @@ def test_the_mark_of_a_line_goes_when_the_line_is_changed(student: Visitor) -> N
     page.locator("#editor .cm-line").first.click()
     page.keyboard.press("End")
     page.keyboard.insert_text("0\nc = 2")
-    expect(marks).to_have_count(1)  # it has moved with its line
+    expect(marks).to_have_count(1)  # the marker has moved with its line
     page.locator("#editor .cm-line").nth(2).click()
     page.keyboard.press("End")
     page.keyboard.press("Backspace")

@@ -1,4 +1,4 @@
-"""The teacher's page, as a teacher sees it: in a browser, with students who really sit in theirs."""
+"""The teacher's page, as a teacher sees it: in a browser, with students in browsers of their own."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)
 
 RIGHT = "def double(n):\n    return 2 * n\n"
-#: Long enough for two hand-ins of it to be found alike, whatever is done to its names.
+#: A program long enough for two hand-ins to be found similar, even with other names in it.
 LONG = """def double({n}):
     {total} = 0
     for {i} in range(2):
@@ -42,13 +42,13 @@ LONG = """def double({n}):
 
 @pytest.fixture
 def teacher(newcomer: Newcomer, classroom: Classroom) -> Visitor:
-    """A teacher with a screen of a laptop."""
+    """A teacher with a laptop's screen."""
     return enter(newcomer(1366, 768), classroom.teacher)
 
 
 @pytest.fixture
 def student(newcomer: Newcomer, classroom: Classroom) -> Visitor:
-    """Somebody who has joined, and whom the teacher can see."""
+    """A student who has joined, and whom the teacher's page shows."""
     student = newcomer()
     student.join(classroom)
     return student
@@ -62,7 +62,7 @@ def visit(teacher: Visitor, student: Visitor) -> "sync_api.Page":
 
 
 def hand_in(student: Visitor, names: tuple[str, str, str]) -> None:
-    """Hands in the same program as others do, with names of its own."""
+    """Hands in the program of others, with other names in it."""
     n, total, i = names
     student.write(LONG.format(n=n, total=total, i=i))
     student.page.get_by_role("button", name="Hand in").click()
@@ -70,7 +70,7 @@ def hand_in(student: Visitor, names: tuple[str, str, str]) -> None:
 
 
 def violations(page: "sync_api.Page") -> list[str]:
-    """What axe finds on the page as it is."""
+    """Returns the violations that axe finds on the current page."""
     found = axe_module.Axe().run(page).response["violations"]
     return [f"{each['id']}: {[node['target'] for node in each['nodes']]}" for each in found]
 
@@ -267,7 +267,7 @@ def test_raised_hands_wait_in_their_order_and_are_lowered(
 
 
 def page_names(teacher: Visitor, place: str) -> Callable[[], list[str]]:
-    """The names in a list of the page, as they stand there."""
+    """Returns the names in a list of the page, in its order."""
     return lambda: teacher.page.locator(f"{place} .link").all_inner_texts()
 
 
@@ -300,7 +300,7 @@ def test_cards_are_put_in_order_but_never_under_the_focus(
     page.get_by_label("Order").select_option("hand")
     second.page.locator("#hand").click()
     ahead, behind = (f'li:has(.card:has-text("{each.name}"))' for each in (second, student))
-    expect(page.locator(f"{ahead} ~ {behind}")).to_have_count(1)  # others may have raised theirs before
+    expect(page.locator(f"{ahead} ~ {behind}")).to_have_count(1)  # others may have raised their hands before
     card(teacher, student).focus()
     before = page.locator(".card .name").all_inner_texts()
     second.page.locator("#hand").click()
@@ -422,7 +422,7 @@ def test_hand_ins_that_are_alike_are_shown_side_by_side_and_all_is_taken_home(
     formats = page.locator("#export-format option").evaluate_all("all => all.map(option => option.value)")
     assert formats
     link = page.get_by_role("link", name="Download grades")
-    for name in formats:  # browsers take no more than ten downloads after another
+    for name in formats:  # browsers allow at most ten downloads in a row
         page.locator("#export-format").select_option(name)
         size = page.evaluate("async (url) => (await (await fetch(url)).blob()).size", link.get_attribute("href"))
         assert size > 0, name
@@ -501,7 +501,7 @@ def test_a_lesson_with_three_students(
 
 
 class Wire:
-    """A way to the classroom that can be cut: it hands on bytes, and counts what was asked of the stream of events."""
+    """A TCP proxy to the classroom that can be cut. asked: how often the stream of events was requested."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -542,7 +542,7 @@ class Wire:
                     (far if ready is near else near).sendall(data)
 
     def cut(self) -> None:
-        """Ends all connections; new ones can be made."""
+        """Closes all connections; new ones can be made."""
         with self._lock:
             for each in self._open:
                 with contextlib.suppress(OSError):
@@ -550,11 +550,11 @@ class Wire:
             self._open.clear()
 
     def silence(self) -> None:
-        """Hands on nothing more of the streams that there are, which stay open."""
+        """Forwards nothing more of the open streams, which stay open."""
         self._silent |= self._streams
 
     def close(self) -> None:
-        """Ends everything."""
+        """Closes the proxy and its connections."""
         self._closed = True
         self._listening.shutdown(socket.SHUT_RDWR)  # it wakes the thread that waits for connections
         self._threads[0].join()
@@ -566,7 +566,7 @@ class Wire:
 
 @attrs.define
 class Own:
-    """A classroom with a teacher, a student, and the wire to the teacher."""
+    """A classroom with a teacher, a student, and the proxy between teacher and classroom."""
 
     room: Classroom
     teacher: Visitor
@@ -574,7 +574,7 @@ class Own:
     wire: Wire
 
 
-#: Ends what goes on for all.
+#: Ends freeze, push and lock.
 LET_GO = """async () => {
     const headers = { "Content-Type": "application/json" };
     const off = { freeze: { frozen: false }, push: { exercise: null }, lock: { locked: false } };
@@ -585,7 +585,7 @@ LET_GO = """async () => {
 
 
 def sit(newcomer: Newcomer, room: Classroom, wire: Wire) -> Own:
-    """See Own."""
+    """Makes an Own."""
     student = newcomer()
     student.join(room)
     address = room.teacher.replace(f":{room.port}/", f":{wire.port}/")
@@ -594,7 +594,7 @@ def sit(newcomer: Newcomer, room: Classroom, wire: Wire) -> Own:
 
 @pytest.fixture
 def wired(newcomer: Newcomer, classroom: Classroom) -> Iterator[Own]:
-    """See Own. What goes on for all ends with the test."""
+    """An Own in the shared classroom. Freeze, push and lock end with the test."""
     wire = Wire(classroom.port)
     own = sit(newcomer, classroom, wire)
     yield own
@@ -604,13 +604,13 @@ def wired(newcomer: Newcomer, classroom: Classroom) -> Iterator[Own]:
 
 @pytest.fixture
 def own(newcomer: Newcomer, own_classroom: Classroom) -> Iterator[Own]:
-    """See Own: a classroom that the test may end."""
+    """An Own with a classroom that the test may end."""
     wire = Wire(own_classroom.port)
     yield sit(newcomer, own_classroom, wire)
     wire.close()
 
 
-#: Collects the ids of all events that a page gets, by the library that all pages use.
+#: Collects the ids of all events that a page gets, with the stream library of all pages.
 COLLECT = """async () => {
     const { subscribe } = await import("/static/lib/stream.js");
     const state = await (await fetch("/api/teacher/state")).json();
@@ -625,7 +625,7 @@ COLLECT = """async () => {
 
 
 def told(own: Own, since: str, until: Callable[[list[str]], bool]) -> list[str]:
-    """Reads the stream without a browser, from an event on, until it is enough; returns ids."""
+    """Reads the stream without a browser, after the event `since`, until `until` holds; returns the ids."""
     cookies = "; ".join(f"{each['name']}={each['value']}" for each in own.teacher.context.cookies())
     request = urllib.request.Request(
         f"{own.room.url}/api/teacher/events", headers={"Cookie": cookies, "Last-Event-ID": since}
@@ -805,7 +805,7 @@ def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, classroom: Class
     keys.press("Space")
     expect(first.page.locator("#banner")).to_be_hidden()
 
-    tab_to(page, page.locator('.card[tabindex="0"]'))  # one of them, and the arrows lead to the others
+    tab_to(page, page.locator('.card[tabindex="0"]'))  # one of them takes the focus, and the arrows lead to the others
     keys.press("Home")
     for _ in range(80):  # seats of other tests may come before it
         if card(teacher, first).evaluate("element => element === document.activeElement"):
@@ -842,7 +842,7 @@ def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, classroom: Class
 
 
 def tab_to(page: "sync_api.Page", target: "sync_api.Locator", *, back: bool = False) -> None:
-    """Presses the tab key until something has the focus, which must come within one round of the page."""
+    """Presses Tab until something has the focus, which must come within one round of the page."""
     for _ in range(80):
         page.keyboard.press("Shift+Tab" if back else "Tab")
         if target.evaluate("element => element === document.activeElement"):

@@ -1,7 +1,7 @@
-"""How the golden record was made: `python -m tests.recordings.golden.make NAME`. It is not made anew for each change.
+"""Makes a golden record: `python -m tests.recordings.golden.make NAME`. It is not made again for each change.
 
-A new major version of the format gets a golden record of its own, and so does a release whose replays of older records
-part: then docs/records.md says so.
+There is a golden record for each major version of the format, and for each release that cannot replay older records:
+docs/records.md says so then.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Small programs as people write them, of one thread: what a record has to tell whole, and a replay has to find again.
+"""Small programs of one thread, as people write them: a record must contain all of it, and a replay must do the same.
 
-Each is given `STDIN`, and the limits of `LIMITS`. Most of them depend on something that no two runs have in common.
+Each gets `STDIN`, and the limits of `LIMITS`. Most of them depend on something that differs in each run.
 """
 
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 STDIN: Final = "Ada\n42\nyes\nquit\n"
 LIMITS: Final[dict[str, Any]] = {"wall_time": 60, "cpu_time": 30, "disk": "8M"}
 
-#: What they print to a person, and how they end.
+#: Output for people, and ends.
 ENDS: Final = {
     "nothing": "pass",
     "a greeting": "name = input('Name? ')\nprint(f'Hello, {name}!')",
@@ -90,7 +90,7 @@ import os; print(os.path.getsize("big") > 0)
 """,
 }  # fmt: skip
 
-#: What they do with files.
+#: Work with files.
 FILES: Final = {
     "csv": """
 import csv, random
@@ -210,7 +210,7 @@ print(open("r1.txt").read(), len(os.listdir()))
 """,
 }  # fmt: skip
 
-#: What they ask of the system.
+#: Requests to the system.
 SYSTEM: Final = {
     "clocks": """
 import time, datetime
@@ -324,7 +324,7 @@ jobs.run()
 """,
 }  # fmt: skip
 
-#: What they do with the standard library.
+#: Work with the standard library.
 LIBRARY: Final = {
     "unittest": """
 import unittest, random

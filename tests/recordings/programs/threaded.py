@@ -1,4 +1,4 @@
-"""Small programs of several threads, as people write them: each has another way of waiting, meeting, printing or ending."""
+"""Small programs of several threads, as people write them. Each waits, synchronises, prints or ends in another way."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ def all_of(*targets, **options):
     for each in threads: each.join()
 """
 
-#: How threads wait for each other.
+#: Threads that wait for each other.
 MEETING: Final = {
     "a lock": """
 done, lock = [], threading.Lock()
@@ -177,7 +177,7 @@ each = Thread(target=work); each.start(); time.sleep(0.002); go = True; each.joi
 """,
 }  # fmt: skip
 
-#: Threads that others make.
+#: Threads that libraries make.
 POOLS: Final = {
     "a pool's map": """
 with concurrent.futures.ThreadPoolExecutor(4) as pool: print(list(pool.map(lambda n: (n, os.urandom(2)), range(20))))
@@ -286,7 +286,7 @@ all_of(*(lambda k=k: contextvars.copy_context().run(work, k) for k in range(3)))
 """,
 }  # fmt: skip
 
-#: How they print, begin and end.
+#: Printing, beginning and ending.
 ENDING: Final = {
     "first calls": "all_of(lambda: print(os.getpid()), lambda: os.stat('/'), lambda: time.sleep(0), lambda: os.urandom(1), lambda: None)",
     "an exception in a thread": "all_of(lambda: 1 / 0, lambda: print('fine'), lambda: [][1])\nprint('main ends')",
