@@ -35,9 +35,9 @@ from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Mount, Policy
 from proxybox.policies.dumping import to_dict
 
-#: Bytes that a record may have where nothing else is said.
+#: The default limit of a record, in bytes.
 LIMIT: Final = 1 << 30
-#: What of a LaunchSpec a record tells, with the least number, and the first one that is too large.
+#: The fields of a LaunchSpec that a record has, each with its least value, and the first value that is too large.
 LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
     "pid": (1, 1 << 22), "uid": (0, 1 << 32), "gid": (0, 1 << 32), "memory": (0, 1 << 48), "nursery": (0, 1 << 40),
     "threads": (1, 257), "recorded": (0, 2), "serial": (0, 2),
@@ -48,11 +48,11 @@ LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
 class RecordedRunner(BoxRunner):
     """A box whose one run is recorded.
 
-    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. discard: removes a
-    record that would need more, without which the run goes on; it pays for no packing then. None where such a run is
-    ended. is_session: whether the guest takes commands until its caller closes it. redact: names of what the record
-    leaves out (redacting.py). queued: returns for how many seconds the run has waited for its turn. concluded: set when
-    the file is closed.
+    open_record: returns the file to write; called when the guest is sealed. limit: its most bytes. discard: removes a
+    record that would exceed the limit; then the run continues without a record, and is not charged for compression.
+    None: such a run is ended. is_session: whether the guest takes commands until its caller closes it. redact: names of
+    the data that the record leaves out (redacting.py). queued: returns how many seconds the run waited for its turn.
+    concluded: set when the file is closed.
     """
 
     open_record: Callable[[], BinaryIO]
@@ -200,8 +200,8 @@ def _table() -> list[Any]:
 def _policy_as_data(policy: Policy, redact: tuple[str, ...]) -> dict[str, Any]:
     """Returns the policy as JSON has it, without values of redacted variables.
 
-    Contents that it was given as data are left out: what was read of them is recorded. With HOST redacted, a mount's
-    path in the box stands in the place of that on the host.
+    Contents that were given as data are left out: the record has the parts that were read. With HOST redacted, a
+    mount's path on the host is replaced by its path in the box.
     """
     variables = {name: "" if name in redact else value for name, value in policy.environment.variables.items()}
     policy = attrs.evolve(policy, environment=attrs.evolve(policy.environment, variables=variables))
