@@ -12,7 +12,7 @@ Only these are called within `with callers:`, where `callers` is a `Callers`. Th
 - An exception of a signal handler is the caller's own, wherever the signal comes: Ctrl-C in the middle of a host
   function stops the run, and the program around it, as it would anywhere else (`is_of_signal`).
 - In an event loop, an exception that is not of class Exception would end the loop or the task group around the run, or
-look as if the run's own task was cancelled. There it becomes a CallbackError (`proxybox/aio/feed.py`).
+  look as if the run's own task was cancelled. There it becomes a CallbackError (`proxybox/aio/feed.py`).
 """
 
 import opcode
