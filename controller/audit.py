@@ -22,7 +22,7 @@ class Decision(enum.StrEnum):
 class OSCall:
     """One OS call as a caller sees it.
 
-    The controller does not keep the record. A caller that stores it also stores up to 1 MiB of the guest's data.
+    The controller does not store the record. A caller that stores it also stores up to 1 MiB of the guest's data.
 
     arguments: by the names of the man page. Contents of the guest's memory are bytes, addresses are ints. result: the
     value returned (>= 0 or -errno); None before the call is decided. duration_ns: from the request to its answer, in

@@ -4,7 +4,7 @@ Functions of the caller are host functions, those of `stdin`, `on_stdout` and th
 Only these are called within `with callers:`, where `callers` is a `Callers`. The rules:
 
 - An exception of a host function is an exception in the program that has called it. That includes SystemExit,
-  GeneratorExit, KeyboardInterrupt, and the CancelledError of an await that somebody else has cancelled.
+  GeneratorExit, KeyboardInterrupt, and the CancelledError of an await that other code has cancelled.
 - An exception of another function ends only the box for which it was called. `as_raised` raises the same
   exception in the caller of that run. On the way there it is no OSError, which would be the guest's errno, and no
   GuestMisbehaved: it is a `RaisedByCaller`, which no handler of an OS call catches. Some functions may make the guest's
@@ -78,9 +78,9 @@ def as_raised(action: Callable[[], T]) -> T:
 def is_of_signal(error: BaseException) -> bool:
     """Whether the handler of a signal has raised an exception, and not the code that was running.
 
-    error: raised below the frame that asks. Handlers run in the main thread alone. Python's own handler of SIGINT is in
-    C: it raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All
-    other handlers have a frame, and are the only functions that get the frame of their caller as an argument.
+    error: raised below the calling frame. Handlers run only in the main thread. Python's own handler of SIGINT is in C:
+    it raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All other
+    handlers have a frame, and are the only functions that get the frame of their caller as an argument.
     """
     if threading.current_thread() is not threading.main_thread():
         return False

@@ -12,7 +12,7 @@ from proxybox.policies.errors import ProxyboxError
 
 
 class SandboxStartError(ProxyboxError):
-    """A box could not be started: no interpreter, no compiled stub, or a host that refuses what is mandatory.
+    """A box could not be started: no interpreter, no compiled stub, or a host that refuses a mandatory layer.
 
     limit: the policy's key, such as "limits.calls", of a box that was at its limit before it could run any code.
     """
@@ -47,7 +47,7 @@ class SandboxClosedError(ProxyboxError):
 
 
 class CannotCopy(ProxyboxError):
-    """A running program cannot be copied as it is now; it goes on undisturbed."""
+    """A running program cannot be copied in its current state; it continues undisturbed."""
 
 
 class SessionBusy(ProxyboxError, RuntimeError):

@@ -127,8 +127,8 @@ CONFIG: Final = struct.Struct("<IIIIIIIIIQQ")
 
 # --- the seal, threads and copies -------------------------------------------------------------------------------------
 
-#: In a register that the kernel ignores, this says that the stub has told the controller already. Hostile code can set
-#: it as well.
+#: In a register that the kernel ignores, this says that the stub has already notified the controller. Hostile code can
+#: set it as well.
 ROUTE: Final = 0x70626F78
 #: Shared mappings of virtual files lie in the 16 TiB from here. A box never uses them up, though its stub uses no
 #: address twice.

@@ -17,7 +17,7 @@ def state_folder(name: str) -> str | None:
 
 
 def cache_folder(name: str) -> str | None:
-    """Returns the path of a folder for files that can be made again, in $XDG_CACHE_HOME; else as `state_folder`."""
+    """Returns the path of a folder for files that can be made again, in $XDG_CACHE_HOME; see `state_folder`."""
     return _folder("XDG_CACHE_HOME", (".cache",), name)
 
 

@@ -1,4 +1,4 @@
-"""The errors at the bottom of the import order, and how the faults of a policy are reported.
+"""Errors that all other modules can import, and the reports of a policy's faults.
 
 Rule: a `Problem` is one fault of one key. Callers that know more about its place (the section, the file) add that.
 Checks go on after a fault where they can, so that one `PolicyError` reports all faults.

@@ -1,6 +1,6 @@
 """The files that a box sees: its mounts.
 
-Rule: nothing here looks at the host. Whether a source exists is checked when a box starts.
+Rule: nothing here reads the host. Whether a source exists is checked when a box starts.
 """
 
 from __future__ import annotations

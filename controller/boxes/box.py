@@ -39,7 +39,7 @@ COLLECT_BYTES = 4 << 20
 #: Bytes at the end of standard error that are stored for a caller that wants no output.
 ERROR_TAIL = 1 << 16
 
-#: Bytes that a guest has not used of its memory, at its peak, when it had none left for what is usual.
+#: A guest that had at most this many bytes of its memory left, at its peak, counts as one without memory.
 _NOTHING_LEFT = 2 << 20
 #: The last words of a PyPy that marshals its own calls, when its garbage collector or its wire ran out of memory.
 _OUT_OF_MEMORY = re.compile(rb"\bout of memory\b|\bRPython error: MemoryError\b|\bcommand M: failed to allocate\b")
@@ -109,7 +109,7 @@ class BoxResult(RunFacts):
     layers: Mapping[str, str]
 
 
-#: A function that is given the interpreter's arguments, the builder of the world, and the start time, and returns a box
+#: A function that gets the interpreter's arguments, the builder of the world, and the start time, and returns a box
 #: that is ready to be served (`BoxRunner.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
@@ -243,7 +243,7 @@ class BoxRunner:
     ) -> "LiveBox":
         """Returns the box of a guest and its world.
 
-        undo: releases what the guest holds; the box takes it over.
+        undo: releases the guest's resources; the box takes it over.
         """
         world = builder.world
         world.clock.guest_pid = process.pid

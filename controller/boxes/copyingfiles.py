@@ -129,7 +129,7 @@ class Copier:
         self._unfilled.append((fill, old, new))
 
     def weakly(self, old: WeakValueDictionary[bytes, Any], new: WeakValueDictionary[bytes, Any]) -> None:
-        """Has `finish` put into `new` the copies of those values of `old` that other objects hold too."""
+        """Makes `finish` put into `new` the copies of those values of `old` to which other objects refer, too."""
         if old:
             self._weak.append((old, new))
 
@@ -227,7 +227,7 @@ def _tree(copier: Copier, old: Tree) -> Tree:
     new.listings, new.steps = copier.of(old.listings), copier.of(old.steps)
     new._mounts, new._above = {}, {}
     for mounted in old._mounts.values():
-        copier.stand_for(mounted, {})  # open directories hold them, too
+        copier.stand_for(mounted, {})  # open directories refer to them, too
     copier.later(_fill_tree, old, new)
     return new
 

@@ -67,57 +67,57 @@ class RecordedRunner(BoxRunner):
 
     @property
     def is_observed(self) -> bool:
-        """Always: a record begins with the guest's start."""
+        """Always true: a record begins with the guest's start."""
         return True
 
     @property
     def chain(self) -> bytes:
-        """The chain of the whole record."""
+        """The hash of the whole record (format.py)."""
         return self._recorder[0].chain if self._recorder else b""
 
     @property
     def fault(self) -> str | None:
-        """Why the record is not complete; None where it is."""
+        """Why the record is not complete; None if it is complete."""
         return self._recorder[0].fault if self._recorder else "the box was not started"
 
     @property
     def inexact(self) -> Inexact | None:
-        """From where on the record cannot be replayed exactly; None where it can."""
+        """Where exact replay of the record ends; None if all of it can be replayed exactly."""
         return self._recorder[0].inexact if self._recorder else None
 
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
-        """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
+        """Returns the LaunchSpec of the guest: with fixed addresses, and without clocks that it can read by itself."""
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
         usual = super().spec(words, builder)
         made = attrs.evolve(
             usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True,
-            asks_for_room=False,  # what is used differs from run to run, and so would what is refused
+            asks_for_room=False,  # used memory differs from run to run, and so would refusals
         )  # fmt: skip
         self._launched.append(made)
         return made
 
     def _sinks(self, streams: StandardStreams) -> tuple[OutputSink, OutputSink]:
-        """As `BoxRunner._sinks`. Both keep what is printed, which the record tells, too."""
+        """As `BoxRunner._sinks`. Both store the output, which is also in the record."""
         sinks = super()._sinks(streams)
-        if self.policy.output.limit is not None:  # else it could be more than there is memory
+        if self.policy.output.limit is not None:  # without a limit, it could exceed the memory
             for sink in sinks:
                 sink.keep_all()
         return sinks
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
-        """As `BoxRunner.start`. Nothing that is recorded is copied."""
+        """As `BoxRunner.start`. A recorded guest cannot be copied."""
         return super().start(words, builder, started, **{**changes, "forks": False})
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxRunner.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`; at the end, the record is concluded."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self._close, live)
         return live
 
     def _close(self, live: LiveBox) -> None:
-        """Ends the record of a session that is closed, and closes the file."""
+        """Ends the record of a closed session, and closes the file."""
         try:
             if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
                 live.report(live.outcome or Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
@@ -126,7 +126,7 @@ class RecordedRunner(BoxRunner):
             self.concluded.set()
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxRunner.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a recorder."""
         world = builder.world
         redacted = Redacted.of(self.redact, world, builder.environment()) if self.redact else None
         with contextlib.ExitStack() as undo:

@@ -142,7 +142,7 @@ class ReplayedRunner(BoxRunner):
         return run
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxRunner.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a Replayer as the dispatcher."""
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.settings_at)
         replayer.speed, replayer.loosely = self.speed, self.loosely

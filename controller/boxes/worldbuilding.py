@@ -272,7 +272,7 @@ class WorldBuilder:
         self.world = world
 
     def close(self) -> None:
-        """Closes everything of the host that the world holds open."""
+        """Closes all files of the host that the world has open."""
         if hasattr(self, "world"):
             self.world.descriptors.close_all()
         self._closing.close()
@@ -651,7 +651,7 @@ class WorldTemplate:
             return self._builder.copy(stdin, stdout, stderr, pid=pid, clock=Clock(self._policy.time))
 
     def close(self) -> None:
-        """Closes all files of the host that it holds open."""
+        """Closes all files of the host that it has open."""
         with self._lock:
             builder, self._builder = self._builder, None
         if builder is not None:

@@ -40,7 +40,7 @@ from proxybox.controller.process.listener import Listener
 #: exception that was raised.
 Done = Callable[[Outcome | None, BaseException | None], object]
 
-#: The most outdated deadlines that are kept, besides one deadline for each guest.
+#: The most outdated deadlines in the heap, besides one deadline for each guest.
 _STALE = 256
 #: The longest single wait, in seconds: epoll_wait(2) takes a C int of milliseconds. For a later deadline the engine
 #: waits again.

@@ -175,7 +175,7 @@ class Serving:
     def reap(self) -> Outcome:
         """Waits for the end of the guest's process, and returns how it has ended.
 
-        Raises the exception that has kept its limits from being enforced (`Watch.fault`), where there is one.
+        Raises the exception that has stopped the enforcement of its limits (`Watch.fault`), if there is one.
         """
         exit_code, signal = self._process.reap()
         if self._process.watch.fault is not None:

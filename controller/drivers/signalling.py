@@ -131,7 +131,7 @@ class SignalDelivery:
     def send(self, *, late: bool = False) -> None:
         """Sends the guest's signals, before the answer of the call that has caused them.
 
-        So their handlers run before the call returns, as with kill(2). Signals that exceed what may be pending stay in
+        So their handlers run before the call returns, as with kill(2). Signals beyond the limit of pending ones stay in
         the outbox, and are sent after a later call, or after _OFFER_AGAIN_NS.
 
         After a signal was sent, a call that waits is answered with EINTR. The guest blocks the signal while the call is

@@ -131,7 +131,7 @@ class on_cpu:  # noqa: N801 - used as a function is
         try:
             os.sched_setaffinity(0, (self._cpu,))
         except OSError:
-            self._cpu = None  # a host that refuses is not asked again
+            self._cpu = None  # a host that refuses this is not tried again
             return
         self._before = before
         if _here.allowed is None:

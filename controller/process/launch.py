@@ -275,8 +275,8 @@ def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
 def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[GuestProcess, LaunchReport]:
     """Returns the processes that the launcher reports: the guest, and its init where it has one.
 
-    Their pids cannot belong to other processes: they are children of the controller that nobody has waited for. Where
-    this fails, all of them are ended.
+    Their pids cannot belong to other processes: they are children of the controller that were not reaped. Where this
+    fails, all of them are ended.
     """
     deadline = time.monotonic_ns() + START_LIMIT * 10**9
     init_watch = None

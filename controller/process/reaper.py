@@ -14,7 +14,7 @@ from proxybox.controller.perprocess import PerProcess
 
 #: Seconds to wait before each closing, in which the caller can finish its work: the end of a process occupies its CPU.
 PAUSE = 0.001
-#: The most faults that are kept for `settle`.
+#: The most faults that are stored for `settle`.
 MOST_FAULTS = 16
 
 

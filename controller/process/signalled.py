@@ -1,4 +1,4 @@
-"""The signals that stop a guest, let it go on, and end it.
+"""The signals that stop a guest, continue it, and end it.
 
 There are several reasons to stop it, and it continues when none is left: its session sleeps; other boxes have their
 turn (rotation.py); or it waits for an answer, and its memory would have to be checked meanwhile (`park`).

@@ -91,7 +91,7 @@ class Watch(Signalled):
 
     @property
     def deadline_ns(self) -> int | None:
-        """The end of its wall time. When it is set, the watchdog looks at the guest soon."""
+        """The end of its wall time. When it is set, the watchdog checks the guest soon."""
         return self._deadline_ns
 
     @deadline_ns.setter
@@ -101,7 +101,7 @@ class Watch(Signalled):
 
     @property
     def cpu_ns(self) -> int | None:
-        """The limit of its CPU time. When it is set, the watchdog looks at the guest soon."""
+        """The limit of its CPU time. When it is set, the watchdog checks the guest soon."""
         return self._cpu_ns
 
     @cpu_ns.setter

@@ -143,7 +143,7 @@ RULES = (
     # For other guests the stub emulates mremap. Only private memory exists that it could move.
     Rule("mremap", only="bare"),
     Rule("madvise", (low(2, _DONTNEED),)),
-    # Pages that are given back by FREE count as used until the kernel takes them. For other guests the stub makes it
+    # Pages that are freed by FREE count as used until the kernel takes them. For other guests the stub makes it
     # DONTNEED.
     Rule("madvise", (low(2, _FREE),), only="bare"),
     # Private futexes. A timed wait is a clock, so it is native only where the guest may know the time. Where one thread

@@ -70,7 +70,7 @@ class Copies:
     def left(self) -> None:
         """Notes that a copy has ended.
 
-        After the last one the process ids start again, so that later copies cannot tell how many there were.
+        After the last one the process ids start again, so that later copies cannot find out how many there were.
         """
         with self._lock:
             self._made -= 1

@@ -129,7 +129,7 @@ class LiveSession:
         self._rest()
 
     def _rest(self) -> int:
-        """Sets the limits that hold between calls, and returns the CPU time used so far, in nanoseconds.
+        """Sets the limits between calls, and returns the CPU time used so far, in nanoseconds.
 
         These are the limits of the whole session, and a limit of the CPU time that the guest's threads may use until
         the next call.
@@ -552,7 +552,7 @@ class LiveSession:
         self._rest()
 
     def close(self) -> None:
-        """Ends the session; its copies go on. From any thread.
+        """Ends the session; its copies live on. From any thread.
 
         A call that runs is cancelled, and the session is closed when the call returns.
         """

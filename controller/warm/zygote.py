@@ -136,7 +136,7 @@ class Zygote:
         return not self._closed and self._live.process.watch.is_running()
 
     def close(self) -> None:
-        """Ends the zygote. Its copies go on."""
+        """Ends the zygote. Its copies live on."""
         with self._lock:
             self._closed = True
             self._live.close()

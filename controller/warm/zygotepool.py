@@ -47,7 +47,7 @@ class _Kind:
 class _Place:
     """The state of one kind of guest.
 
-    wanted: how many boxes have asked for a zygote. refused: why there can be no zygote of this kind. failures: how many
+    wanted: how many boxes have requested a zygote. refused: why there can be no zygote of this kind. failures: how many
     starts in a row have failed. wait: how many boxes do without a zygote before the next start is tried. interpreter:
     the fingerprint of the interpreter's files. seen: the time of the fingerprint.
     """

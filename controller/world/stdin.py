@@ -125,7 +125,7 @@ class Stdin:
 
     @property
     def is_given_time(self) -> bool:
-        """Whether wall time stands still while the program waits for this source."""
+        """Whether wall time is suspended while the program waits for this source."""
         if self.waiting == "auto":
             return self._function is not None or self.is_tty
         return self.waiting == "free"

@@ -139,7 +139,7 @@ def fork(calls):
 
 
 def born():
-    """Is called first in each copy."""
+    """Runs first in each copy."""
 
 
 # --- how a program is run ---------------------------------------------------------------------------------------------

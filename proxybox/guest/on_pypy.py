@@ -73,7 +73,7 @@ def fork(calls):
 
 
 def born():
-    """Is called first in each copy."""
+    """Runs first in each copy."""
     __pypy__.debug_start("proxybox")  # PyPy checks in each copy whether it has a terminal: now, and not at its end
     __pypy__.debug_stop("proxybox")
 

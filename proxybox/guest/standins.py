@@ -78,7 +78,8 @@ FUNCTIONS = "IPython.core.display_functions"
 
 
 class First:
-    """Is asked first for each module. It finds two modules as others do, and adds to them when they are loaded:
+    """The first finder. It finds two modules as others do, and changes them when they are loaded.
+
     matplotlib gets our backend where none is chosen, and a real IPython our functions.
     """
 

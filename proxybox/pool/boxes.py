@@ -36,7 +36,7 @@ _TRIES, _PAUSE = 5, 0.1
 _QUIET = 0.05
 
 
-#: Descriptors that a controller holds for a box whose guest has opened nothing, and those reserved for the caller.
+#: Descriptors that a controller needs for a box whose guest has opened no files, and those reserved for the caller.
 _DESCRIPTORS, CALLERS = 6, 128
 
 

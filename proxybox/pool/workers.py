@@ -39,7 +39,7 @@ from proxybox.sandbox import PreparedRun
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: The most bytes that a `stdin` function may return in all.
 _MOST_STDIN: Final = 64 << 20
-#: How many workers a job is given to, one after the other, while each dies before it has read the job.
+#: How many workers get a job, one after the other, if each dies before it has read the job.
 _TRIES: Final = 3
 
 

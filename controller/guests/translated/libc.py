@@ -111,7 +111,7 @@ class DirStream:
 
 
 class Libc:
-    """The functions of one box, and the state that libc would keep for it.
+    """The functions of one box, and the state that libc would have in it.
 
     home: the path of the interpreter, as the guest sees it. refuse: called for each function that is refused.
     """
