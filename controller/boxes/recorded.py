@@ -49,10 +49,10 @@ class RecordedRunner(BoxRunner):
     """A box whose one run is recorded.
 
     open_record: returns the file to write; called when the guest is sealed. limit: its most bytes. discard: removes a
-    record that would exceed the limit; then the run continues without a record, and is not charged for compression.
-    None: such a run is ended. is_session: whether the guest takes commands until its caller closes it. redact: names of
-    the data that the record leaves out (redacting.py). queued: returns how many seconds the run waited for its turn.
-    concluded: set when the file is closed.
+    record that would exceed the limit, so that the run continues without one; the packing of the record is not charged
+    to the run then. None: such a run is ended, and packing is charged. is_session: whether the guest takes commands
+    until its caller closes it. redact: names of the data that the record leaves out (redacting.py). queued: returns how
+    many seconds the run waited for its turn. concluded: set when the file is closed.
     """
 
     open_record: Callable[[], BinaryIO]
