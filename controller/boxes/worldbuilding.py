@@ -309,7 +309,7 @@ class WorldBuilder:
         )
 
     def _was_given(self, overlay: OverlayMount, change: Change) -> bool:
-        """Whether the change is only a file that the caller has put there, unchanged.
+        """Whether the change is only a file of the caller, unchanged.
 
         It must be that very file: the guest may have moved a host file with the same contents there.
         """

@@ -328,7 +328,7 @@ class Engine:
         self._drop(job, None, error)
 
     def _conclude(self, job: _Job, end: EndBox | GuestMisbehaved | None) -> None:
-        """Handles a guest that has ended or is to be ended. The end of its process is awaited with epoll, too."""
+        """Handles a guest that has ended or has to be ended. The end of its process is awaited with epoll, too."""
         outcome = job.driver.conclude(end)
         end_fd = job.driver.end_fd
         if outcome is None and end_fd is not None:

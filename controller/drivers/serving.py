@@ -142,7 +142,7 @@ class Serving:
 
     @property
     def is_over(self) -> bool:
-        """Whether the guest has ended or is to be ended, so that `conclude` has to be called next."""
+        """Whether the guest has ended or has to be ended, so that `conclude` has to be called next."""
         return self._phase is GuestPhase.GONE or self._world.ending is not None
 
     def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:

@@ -49,7 +49,7 @@ _POLLFD, _TIMESPEC = struct.Struct("=ihh"), struct.Struct("=qq")
 
 
 def wait_readable(fd: int, ns: int) -> bool:
-    """Waits until `fd` is readable, for `ns` nanoseconds at the most, and returns whether it is.
+    """Waits until `fd` is readable, for at most `ns` nanoseconds, and returns whether it is.
 
     Python's poll and epoll count in milliseconds.
     """
@@ -85,8 +85,8 @@ class EngineTurns:
     """The guests of an engine, and which of them rest.
 
     turns: returns all of them. mask, unmask: stop and begin to read the requests of one guest. wait: waits until a
-    guest has a request, for so many nanoseconds at the most, and returns whether one has. cpu: returns the CPU that
-    runs the engine; -1: not known. now_ns: the clock.
+    guest has a request, for at most the given nanoseconds, and returns whether one has. cpu: returns the CPU that runs
+    the engine; -1: not known. now_ns: the clock.
     """
 
     def __init__(

@@ -378,7 +378,7 @@ class GuestListener:
 
     @property
     def late_ns(self) -> int | None:
-        """Host time at which the next clone without a grant is to be refused; None where none waits."""
+        """Host time at which to refuse the next clone without a grant; None where none waits."""
         return self._refused_ns - (REFUSED_AT_ONCE - 1) * REFUSED_EVERY_NS if self._unwelcome else None
 
     def threads(self) -> int:

@@ -109,9 +109,9 @@ def high(arg: int, value: int) -> Condition:
     return Condition(arg, value=value, high=True)
 
 
-#: Stands for the box's own pipe ends, two descriptors for each channel. `_with_channels` puts their number in.
+#: A placeholder for the box's own pipe ends, two descriptors for each channel. `_with_channels` puts their number in.
 _CHANNELS = Condition(0, value=FIRST_CHANNEL_FD, count=0)
-#: Stands for the descriptors at which a guest finds files to map, one for each channel.
+#: A placeholder for the descriptors of files that a guest maps, one for each channel.
 _LIBRARIES = Condition(4, value=FIRST_LIBRARY_FD, count=0)
 _MAP_MUST = _PRIVATE | _ANONYMOUS
 _MAP_MAY = _MAP_MUST | _FIXED | _FIXED_NOREPLACE | _NORESERVE | _STACK
@@ -186,7 +186,7 @@ RULES = (
 
 # --- from the table to the kernel's instructions ----------------------------------------------------------------------
 
-#: What a filter returns (seccomp(2)); then, from linux/filter.h, struct sock_filter and the instructions used here.
+#: The results of a filter (seccomp(2)); then, from linux/filter.h, struct sock_filter and the instructions used here.
 ALLOW, TRAP, KILL_PROCESS, USER_NOTIF = 0x7FFF0000, 0x00030000, 0x80000000, 0x7FC00000
 INSTRUCTION = struct.Struct("=HBBI")
 LOAD, AND, SUBTRACT, IF_EQUAL, IF_AT_LEAST, RETURN = 0x20, 0x54, 0x14, 0x15, 0x35, 0x06

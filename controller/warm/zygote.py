@@ -1,4 +1,4 @@
-"""Zygotes: guests that have started, have imported what the policy names, and wait to be copied.
+"""Zygotes: guests that have started, have imported the policy's modules, and wait to be copied.
 
 A zygote never runs untrusted code, and its calls are answered only while it starts. Its copies are boxes, each with its
 own world, its own limits and the final filter (birth.py). The copies share the zygote's state in memory: addresses, the

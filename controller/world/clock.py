@@ -212,7 +212,7 @@ class Clock:
             self._jumped_ns += max(0, elapsed_ns - self.elapsed_ns())
 
     def host_deadline_ns(self, elapsed_ns: int) -> int:
-        """Returns the host time at which box time will be `elapsed_ns`, if only the host's clock moves it."""
+        """Returns the host time at which box time will be `elapsed_ns`, if only the host's clock advances it."""
         remaining = max(0, elapsed_ns - self.elapsed_ns())
         return self._host_ns() + self._host_duration(remaining)
 

@@ -117,7 +117,7 @@ def host_module(link, names, limit):
 
 
 def maker_of_functions(link, limit):
-    """Returns a function that makes a function which calls the caller's, from its name; and the class HostError."""
+    """Returns a function that makes, from a name, a function that calls the caller's; and the class HostError."""
     import builtins
 
     class HostError(Exception):
