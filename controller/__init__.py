@@ -1,4 +1,4 @@
-"""The trusted side of a box, and what a user may build on.
+"""The trusted side of a box, and the names that users may build on.
 
 OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, and `BoxRunner` for worlds. README.md in
 this folder follows one call through the code.
@@ -47,7 +47,7 @@ _HOMES = {
     "guests.guest": ("Guest",),
     "world.state": ("World",),
 }
-#: Names of before, which users' code may have.
+#: Old names, which users' code may have.
 _OLD = {"BoxSpec": "BoxRunner", "Run": "BoxResult"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,8 +1,8 @@
 """The x86-64 Linux ABI as constants and struct packers: no state, no policy, no I/O.
 
 Rules: names are the kernel's. Sizes are those of the kernel's structs on x86-64, also where glibc's differ
-(sigaction, termios, sigset). A packer never fails on values that the controller's own nodes produce. Only the
-`unpack_*` functions read guest data, and they take bytes of exactly the right size.
+(sigaction, termios, sigset). A packer never fails for values of the controller's own nodes. Only the `unpack_*`
+functions read guest data, and they take bytes of exactly the right size.
 """
 
 from __future__ import annotations

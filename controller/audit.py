@@ -1,4 +1,4 @@
-"""What a caller can see and change of OS calls: the OSCall record, interceptors and their verdicts."""
+"""The OS calls for callers, who can see and change them: the OSCall record, interceptors and their verdicts."""
 
 import enum
 from collections.abc import Callable
@@ -22,15 +22,14 @@ class Decision(enum.StrEnum):
 class OSCall:
     """One OS call as a caller sees it.
 
-    The controller does not keep the record. A caller that keeps it keeps up to 1 MiB of the guest's data with it.
+    The controller does not store the record. A caller that stores it also stores up to 1 MiB of the guest's data.
 
-    arguments: by the names of the man page. What the guest's memory held comes as bytes, addresses as int.
-    result: the value returned (>= 0 or -errno); None before the call is decided.
-    duration_ns: from the request to its answer, in nanoseconds of host time, waits included.
-    paths: where there are interceptors, the absolute paths in the box that the path arguments lead to, by the
-    current directory, dirfd and symbolic links. These are each path as it was written, each link on the way, and the
-    place that is reached in the end. A rule that looks at all of them cannot be evaded by another spelling;
-    `arguments` has what the program has written.
+    arguments: by the names of the man page. Contents of the guest's memory are bytes, addresses are ints. result: the
+    value returned (>= 0 or -errno); None before the call is decided. duration_ns: from the request to its answer, in
+    nanoseconds of host time, waits included. paths: where there are interceptors, the absolute paths in the box to
+    which the path arguments lead, by the current directory, dirfd and symbolic links. These are each path as it was
+    written, each link on the way, and the final place. A rule that checks all of them cannot be evaded by another
+    spelling; `arguments` has the paths of the program.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Deny:
 class Answer:
     """An interceptor's own answer: policy and handler are skipped.
 
-    value: what the call returns (>= 0 or -errno). writes: the (guest address, bytes) pairs to store in the guest.
+    value: the call's result (>= 0 or -errno). writes: the (guest address, bytes) pairs to store in the guest.
     """
 
     value: int

@@ -1,7 +1,7 @@
-"""The words in which the row of an OS call says what the call does, and how far it is supported.
+"""The words with which the row of an OS call says what the call does, and how far it is supported.
 
-`@oscall(257, effect=CallEffect.OPENS)` is the one place that says so. Whoever reads calls (trace, learn, explain, diff,
-redaction) asks by these words, through oscalls/rows.py, and never by the names or numbers of calls.
+`@oscall(257, effect=CallEffect.OPENS)` is the only place that says so. Code that reads calls (trace, learn, explain,
+diff, redaction) uses these words, through oscalls/rows.py, and never the names or numbers of calls.
 """
 
 import enum
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class CallEffect(enum.Flag):
-    """What a call does. A row has all the words that fit; NONE where nobody who reads calls has to know it."""
+    """What a call does. A row has all the words that fit; NONE where no reader of calls needs one."""
 
     NONE = 0
     # Files, by a path or a descriptor.
@@ -17,7 +17,7 @@ class CallEffect(enum.Flag):
     READS = enum.auto()  # bytes of a descriptor; with WRITES: into another descriptor, not into memory
     WRITES = enum.auto()  # to a descriptor, the bytes that the call carries
     LISTS = enum.auto()  # the entries of an open directory
-    LOOKS = enum.auto()  # whether a path is there, and what it is
+    LOOKS = enum.auto()  # whether a path exists, and its type
     STATUS = enum.auto()  # answers with the status of a file or filesystem
     SEEKS = enum.auto()
     RESIZES = enum.auto()
@@ -27,26 +27,26 @@ class CallEffect(enum.Flag):
     REMOVES = enum.auto()
     RENAMES = enum.auto()  # the path `old` to `new`
     LINKS = enum.auto()  # gives the file at `old` the further name `new`
-    DIRECTORY = enum.auto()  # what is made or removed is a directory
-    SYMLINK = enum.auto()  # what is made is a symbolic link
+    DIRECTORY = enum.auto()  # a directory is made or removed
+    SYMLINK = enum.auto()  # a symbolic link is made
     # Descriptors, and the current directory.
-    CREATES = enum.auto()  # descriptors that no path names, such as pipes
+    CREATES = enum.auto()  # descriptors without a path, such as pipes
     DUPLICATES = enum.auto()
     CLOSES = enum.auto()
     ENTERS = enum.auto()  # a directory, which becomes the current one
     # Time and chance.
-    CLOCK = enum.auto()  # tells a time: another one at each call
+    CLOCK = enum.auto()  # returns a time, which differs at each call
     SLEEPS = enum.auto()
     WAITS = enum.auto()  # for an event
-    LOCKS = enum.auto()  # lets another thread go on, or waits for one
+    LOCKS = enum.auto()  # wakes another thread, or waits for one
     TIMERS = enum.auto()
     RANDOMNESS = enum.auto()
     # Processes, threads and memory.
     STARTS = enum.auto()  # a thread, a process or a program
     ENDS = enum.auto()  # the thread or the process
-    IDENTITY = enum.auto()  # tells the number of a process or thread
+    IDENTITY = enum.auto()  # returns the number of a process or thread
     SENDS = enum.auto()  # a signal
-    SIGNALS = enum.auto()  # what is done about signals
+    SIGNALS = enum.auto()  # how signals are handled
     MEMORY = enum.auto()
     MAPS = enum.auto()  # memory; the result is its address
     # Others.

@@ -1,18 +1,18 @@
-"""The boundary to the caller: what its functions raise while a guest is served.
+"""The boundary to the caller: the exceptions of its functions while a guest is served.
 
-Functions of the caller are host functions, those of `stdin`, `on_stdout` and its like, interceptors, and the audit.
-Each of them is called within `with callers:`, where `callers` is a `Callers`; nothing else is. The rules:
+Functions of the caller are host functions, those of `stdin`, `on_stdout` and the like, interceptors, and the audit.
+Only these are called within `with callers:`, where `callers` is a `Callers`. The rules:
 
-- Whatever a host function raises is an exception in the program that has called it. That includes SystemExit,
-  GeneratorExit, KeyboardInterrupt, and the CancelledError of an await that somebody else has cancelled.
-- Whatever another function raises ends the box that it was called for, and nothing else. `as_raised` raises the same
+- An exception of a host function is an exception in the program that has called it. That includes SystemExit,
+  GeneratorExit, KeyboardInterrupt, and the CancelledError of an await that other code has cancelled.
+- An exception of another function ends only the box for which it was called. `as_raised` raises the same
   exception in the caller of that run. On the way there it is no OSError, which would be the guest's errno, and no
-  GuestMisbehaved: it is a `RaisedByCaller`, which no handler of an OS call catches. Some functions may say by
-  an exception that the guest's call fails: see `OutputSink` and `Stdin`, which alone look into it.
-- What the handler of a signal raises is the caller's own, wherever the signal comes: Ctrl-C in the middle of a host
+  GuestMisbehaved: it is a `RaisedByCaller`, which no handler of an OS call catches. Some functions may make the guest's
+  call fail by an exception: only `OutputSink` and `Stdin` check for this.
+- An exception of a signal handler is the caller's own, wherever the signal comes: Ctrl-C in the middle of a host
   function stops the run, and the program around it, as it would anywhere else (`is_of_signal`).
-- In an event loop, what is no Exception would end the loop or the task group around the run, or look as if the run's
-  own task was cancelled. There it comes as a CallbackError (`proxybox/aio/feed.py`).
+- In an event loop, an exception that is not of class Exception would end the loop or the task group around the run, or
+  look as if the run's own task was cancelled. There it becomes a CallbackError (`proxybox/aio/feed.py`).
 """
 
 import opcode
@@ -42,8 +42,8 @@ class RaisedByCaller(BaseException):
 class Callers:
     """The context in which functions of the caller are called.
 
-    Within it nothing is counted by the guest's meter, and other boxes have their turns of the interpreter. What is
-    raised in it leaves it as a RaisedByCaller.
+    Within it the guest's meter counts nothing, and other boxes have their turns of the interpreter. An exception in it
+    becomes a RaisedByCaller.
     """
 
     __slots__ = ("_had_turn", "_interpreter", "_meter")
@@ -67,20 +67,20 @@ class Callers:
 
 
 def as_raised(action: Callable[[], T]) -> T:
-    """Returns what `action` returns. What a function of the caller has raised within it is raised as it was."""
+    """Returns the result of `action`. Raises an exception of the caller's function in it unchanged."""
     try:
         return action()
     except RaisedByCaller as raised:
         error = raised.error
-    raise error  # out of the handler, so that its context stays what it was
+    raise error  # after the handler, so that its context does not change
 
 
 def is_of_signal(error: BaseException) -> bool:
     """Whether the handler of a signal has raised an exception, and not the code that was running.
 
-    error: raised below the frame that asks. Handlers run in the main thread alone. Python's own for SIGINT is in C: it
-    raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All others
-    have a frame, and are the only functions that get the frame of their caller as an argument.
+    error: raised below the calling frame. Handlers run only in the main thread. Python's own handler of SIGINT is in C:
+    it raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All other
+    handlers have a frame, and are the only functions that get the frame of their caller as an argument.
     """
     if threading.current_thread() is not threading.main_thread():
         return False

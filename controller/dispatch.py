@@ -1,9 +1,9 @@
 """The table of OS calls, the decoders of their requests, and the one function that every call passes.
 
-A handler is a function decorated with `@oscall(number, effect=...)` in `oscalls/`; its annotations (see `roles`) say
-what it takes. `Dispatcher.execute` counts the call against its limit, asks the interceptors, and then calls the
-handler, which applies the policy. It turns an OSError into -errno, records denials, and calls the audit. Nothing
-outside this file does any of that.
+A handler is a function decorated with `@oscall(number, effect=...)` in `oscalls/`; its annotations (see `roles`)
+describe its arguments. `Dispatcher.execute` counts the call against its limit, asks the interceptors, and then calls
+the handler, which applies the policy. It turns an OSError into -errno, records denials, and calls the audit. No other
+file does any of that.
 """
 
 import errno
@@ -53,8 +53,8 @@ _U32 = struct.Struct("<I")
 class Row:
     """One OS call: its name, what it does, its handler, and the function that calls the handler with a request.
 
-    support, reason: how far it is supported, and why not in full. asked: what it reads of its arguments, where that is
-    not all of them (oscalls/asked.py).
+    support, reason: how far it is supported, and why not in full. asked: the parts of its arguments that it reads,
+    where it does not read all (oscalls/asked.py).
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Row:
 
     @property
     def meanings(self) -> dict[str, Meaning]:
-        """What the values of its arguments mean, by their names: of those alone where there is more than a number."""
+        """The meanings of its arguments, by their names; only of arguments that are more than a number."""
         if self._meanings is None:
             found = {
                 name: Meaning.ADDRESS if isinstance(role, Scalar) and role.is_address else role.meaning
@@ -94,7 +94,7 @@ class Row:
 
     @property
     def paths(self) -> dict[str, str]:
-        """The arguments that are paths, each with the argument that says where it begins; "" where none does."""
+        """The arguments that are paths, each with the argument from which it counts; "" where there is none."""
         found, start = {}, ""
         for name, _ in self.parameters:
             meaning = self.meanings.get(name)
@@ -118,7 +118,7 @@ class Row:
 
 
 def _shown(value: Any) -> Any:
-    """Returns the bytes that guest memory held, where they are known, else their address."""
+    """Returns the bytes from guest memory, if they are known, otherwise their address."""
     return value if not isinstance(value, tuple) else value[0] if value[1] is None else value[1]
 
 
@@ -137,13 +137,13 @@ def oscall(
     number: int, name: str = "", *, effect: CallEffect | None = None, partial: str = "", refused: str = "",
     asked: AskedOf | None = None, form_of: str = "", counted: bool = True,
 ) -> Callable[[Handler], Handler]:  # fmt: skip
-    """Enters a handler in the tables under its x86-64 call number and its name, which nothing else has.
+    """Enters a handler in the tables under its x86-64 call number and its name, which must be unique.
 
-    effect: what the call does, which each row in `oscalls/` says; nothing where a handler of somebody else's leaves it
-    out. partial, refused: why the call is not supported in full, or not at all, in one line. asked: what it reads of
-    its arguments, where that is not all of them (oscalls/asked.py). form_of: the call of which this is another form,
-    with other arguments, that the stub makes under a number of its own; it is shown under that call's name and does
-    what that call does. counted: whether the call counts in limits.calls and in usage.calls.
+    effect: what the call does; required in `oscalls/`, and optional for handlers of users. partial, refused: why the
+    call is not supported in full, or not at all, in one line. asked: the parts of its arguments that it reads, where it
+    does not read all (oscalls/asked.py). form_of: the call of which this is another form, with other arguments, that
+    the stub makes under its own number; it has that call's name and effect. counted: whether the call counts in
+    limits.calls and in usage.calls.
     """
 
     def enter(handler: Handler) -> Handler:
@@ -166,7 +166,7 @@ def oscall(
 
 
 def unanswered(number: int, name: str) -> None:
-    """Says how a call is named that no handler answers, so that it is shown by its name."""
+    """Sets the name under which a call without a handler is shown."""
     if number not in TABLE:
         UNANSWERED[number] = name
     elif _is_own(TABLE[number].handler):
@@ -177,12 +177,12 @@ _ANSWERED = "call {} has a handler now: take it out of UNANSWERED in oscalls/ref
 
 
 def _is_own(handler: Callable[..., Any]) -> bool:
-    """Whether a handler is of `oscalls/`: what a user enters for a world of theirs is none."""
+    """Whether a handler is in `oscalls/`: users may enter handlers for their own worlds."""
     return handler.__module__.startswith("proxybox.controller.oscalls.")
 
 
 def unknown_name(number: int) -> str:
-    """Returns the name under which a call is shown that no row answers: the kernel's, where it has one."""
+    """Returns the name under which a call without a row is shown: the kernel's, if it has one."""
     return UNANSWERED.get(number, f"call_{number}")
 
 
@@ -209,7 +209,7 @@ def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]
 
 
 def stub_table() -> bytes:
-    """Returns the rows of all calls that read guest memory, in the compact form that the stub is given."""
+    """Returns the rows of all calls that read guest memory, in the stub's compact form."""
     return b"".join(stub_row(number, row.parameters) for number, row in sorted(TABLE.items()))
 
 
@@ -231,9 +231,9 @@ def compile_invoke(handler: Callable[..., Reply], parameters: list[tuple[str, Sc
 def _compile_one_string(
     handler: Callable[..., Reply], parameters: list[tuple[str, Scalar | Memory]], text: str, role: Memory, other: Invoke
 ) -> Invoke:
-    """Returns a function for calls with one string, such as a path, which takes well-formed requests by a shorter way.
+    """Returns a function for calls with one string, such as a path, which decodes well-formed requests faster.
 
-    other: the function that takes all others, and says what is wrong with them.
+    other: the function for all other requests, which reports their errors.
     """
     codes = "".join(role.code if isinstance(role, Scalar) else "8x" for _, role in parameters)
     unpack = struct.Struct(f"<{codes}{MEMORY - REGISTERS - 8 * len(parameters)}xI").unpack_from
@@ -355,27 +355,27 @@ _TAKERS = {
 
 # --- execution --------------------------------------------------------------------------------------------------------
 
-#: Calls that the stub makes in place of others, which are then answered in the guest: only where nobody observes them.
+#: Calls that the stub makes instead of others, which it then answers itself: only where calls are not observed.
 _UNOBSERVED = (CALL_OPEN, CALL_LOOK, CALL_STAT)
-#: Distinct denials, and distinct unknown numbers, that are kept for the Result. Further ones are not recorded.
+#: The most distinct denials, and distinct unknown numbers, that are stored for the Result.
 MAX_DENIALS = 256
 
 
 def _negative(error: OSError) -> int:
-    """Returns the -errno of an exception: this is the one place where an exception becomes a number."""
+    """Returns the -errno of an exception: only here an exception becomes a number."""
     return -(error.errno or (errno.EPERM if isinstance(error, Denied) else errno.EIO))
 
 
 def denial_of(name: str, denied: Denied) -> Denial:
-    """Returns what is recorded of a refusal."""
+    """Returns the record of a refusal."""
     number = -_negative(denied)
     return Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")
 
 
 def is_unobserved(interceptors: Sequence[Interceptor], audit: Audit | None) -> bool:
-    """Whether nobody wants to see each call of a box, so that its guest may answer some by itself.
+    """Whether the calls of a box are not observed, so that its guest may answer some by itself.
 
-    It can then read the host's clocks, where time is real. Here alone is decided what it depends on.
+    It can then read the host's clocks, where time is real. Only this function decides that.
     """
     return audit is None and not interceptors
 
@@ -388,7 +388,7 @@ class Dispatcher:
         "unknown",
     )  # fmt: skip
 
-    #: For how long a guest may compute while a signal waits for its next call, so that a record can tell where it came.
+    #: How long a guest may compute while a signal waits for its next call, so that a record can say where it came.
     patience_ns = 0
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
@@ -404,12 +404,12 @@ class Dispatcher:
         self.unknown: dict[int, int] = {}
 
     def count_anew(self) -> None:
-        """Counts calls from here on, to the policy's limit."""
+        """Starts a new count of calls, up to the policy's limit."""
         self.calls = 0
         self.limit = self._world.policy.limits.calls or float("inf")
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
-        """Returns the answer to a request, or a wait. Every OS call of every guest passes here, and nothing else does.
+        """Returns the answer to a request, or a wait. Every OS call of every guest passes here.
 
         Raises GuestMisbehaved for a malformed request, and EndBox when the policy ends the box.
         """
@@ -441,7 +441,8 @@ class Dispatcher:
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """Returns the wait of a call that takes several turns.
 
-        A signal does not interrupt it between its turns, as on Linux a signal does not interrupt a wait for a disk.
+        A signal does not interrupt it between its turns, just as on Linux a signal does not interrupt a wait for a
+        disk.
         """
 
         def attempt() -> Reply | None:
@@ -460,7 +461,7 @@ class Dispatcher:
         on_limit()
 
     def settle(self, attempt: Callable[[], Reply | None]) -> Reply | None:
-        """Returns what `attempt`, a function of a wait, answers; errors become numbers as for any call."""
+        """Returns the answer of `attempt`, a function of a wait; errors become numbers as for any call."""
         self._steps.left = CALL
         try:
             return attempt()
@@ -468,7 +469,7 @@ class Dispatcher:
             return self._failure("", error)
 
     def sent(self, signal: int, late: bool) -> None:
-        """Notes that a signal was sent to the guest. late: while it computed; else its call is answered next."""
+        """Notes that a signal was sent to the guest. late: while it computed; otherwise its call is answered next."""
 
     def refuse(self, name: str, reason: str, number: int) -> None:
         """Records a refusal that no handler makes, such as of a function of libc that a translated guest may not use.
@@ -492,7 +493,7 @@ class Dispatcher:
             self.denials[denial] = self.denials.get(denial, 0) + 1
 
     def count_unknown(self, number: int) -> None:
-        """Counts a call that nothing here knows, for the Result."""
+        """Counts an unknown call, for the Result."""
         if number in self.unknown or len(self.unknown) < MAX_DENIALS:
             self.unknown[number] = self.unknown.get(number, 0) + 1
 
@@ -517,7 +518,7 @@ class Dispatcher:
         started = time.perf_counter_ns()
         try:
             arguments = row.arguments(frame)
-        except OSError:  # an unreadable argument, for which the handler is not called either
+        except OSError:  # an unreadable argument: the handler is not called
             arguments = {}
         call = OSCall(row.name, 9 if row.number == CALL_MAP else row.number, row.family, arguments, thread.tid)
         if self._interceptors:
@@ -547,7 +548,7 @@ class Dispatcher:
         def attempt() -> Reply | None:
             """Answers EINTR when another thread has changed a link meanwhile.
 
-            The program then makes the call again, and the interceptors are asked again.
+            The program then makes the call again, and the interceptors are called again.
             """
             if called_paths(self._world, row.paths, call.arguments) != call.paths:
                 raise OSError(errno.EINTR, "its paths lead elsewhere than they did")
@@ -560,7 +561,7 @@ class Dispatcher:
         raise error
 
     def _audited(self, call: OSCall, started: int, action: Callable[[], Reply | None]) -> Reply:
-        """Carries out `action` and completes the record; a wait completes it when it ends."""
+        """Carries out `action` and completes the OSCall; a wait completes it when it ends."""
         try:
             reply = action()
         except OSError as error:

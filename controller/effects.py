@@ -1,4 +1,4 @@
-"""What a handler returns: an answer, or a wait for a driver to carry out.
+"""The results of handlers: an answer, or a wait for a driver to carry out.
 
 Rule: nothing here waits or talks to a guest. The same values serve every driver.
 """
@@ -16,15 +16,13 @@ Write: TypeAlias = tuple[int, bytes]
 class Blocked:
     """A wait: the call cannot be answered yet.
 
-    attempt: tried again when something has changed that the wait depends on; None means "still not ready". It may
-    raise OSError.
-    deadline_ns: host monotonic time in nanoseconds at which `on_timeout` gives the answer; None waits for ever.
-    on_interrupt: gives the answer when a signal ends the wait, which is -EINTR without it. If it returns None,
-    signals do not end the wait.
-    host_fd: a host descriptor whose readability may unblock the call (standard input only).
-    sources: what the wait depends on, in the terms of `Changes.tell`. None stands for anything, so that the wait is
-    tried again after every call of the box. The sets may be views that change while the wait lasts.
-    unfinished: whether the call waits for nothing but its next turn.
+    attempt: tried again when a source of the wait has changed; None means "still not ready". It may raise OSError.
+    deadline_ns: host monotonic time in nanoseconds at which `on_timeout` returns the answer; None waits forever.
+    on_interrupt: returns the answer when a signal ends the wait; without it, that is -EINTR. If it returns None,
+    signals do not end the wait. host_fd: a host descriptor whose readability may unblock the call (standard input
+    only). sources: what the wait depends on, in the terms of `Changes.tell`. None stands for anything, so that the wait
+    is tried again after every call of the box. The sets may be views that change while the wait lasts. unfinished:
+    whether the call waits only for its next turn.
     """
 
     attempt: Callable[[], "Reply | None"]
@@ -47,8 +45,8 @@ class Blocked:
 class AnotherTurn(Exception):
     """Raised inside a handler that has done as much as one turn allows.
 
-    The handler keeps what it has done, and has had no other effect. The call is made again at the driver's next
-    turn, after the requests of others, and goes on from there.
+    The handler has stored its progress, and has had no other effect. The call is made again at the driver's next turn,
+    after the requests of others, and continues from there.
     """
 
 
@@ -56,9 +54,8 @@ class Changes:
     """What has changed in a box since its waits were last tried.
 
     Code that makes a description ready reports it here by its source: the buffer of a pipe, a counter, an epoll
-    instance. everything: set for a change that has no source, or when there were too many sources. seen: what the
-    waits that are being tried have already found out about descriptions, None while none is tried. It is valid until
-    something changes.
+    instance. everything: set for a change that has no source, or when there were too many sources. seen: results about
+    descriptions that the current tries of waits share; None while none is tried. It is valid until something changes.
     """
 
     __slots__ = ("_sources", "everything", "seen")

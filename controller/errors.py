@@ -1,4 +1,4 @@
-"""What can go wrong on the trusted side, apart from what a guest's own code does.
+"""Errors of the trusted side.
 
 Rule: a guest can cause `GuestMisbehaved`, `Denied`, `EndBox` and plain `OSError`. Any other exception is a fault of
 proxybox.
@@ -12,7 +12,7 @@ from proxybox.policies.errors import ProxyboxError
 
 
 class SandboxStartError(ProxyboxError):
-    """A box could not be started: no interpreter, no compiled stub, or a host that refuses what is mandatory.
+    """A box could not be started: no interpreter, no compiled stub, or a host that refuses a mandatory layer.
 
     limit: the policy's key, such as "limits.calls", of a box that was at its limit before it could run any code.
     """
@@ -23,11 +23,11 @@ class SandboxStartError(ProxyboxError):
 
 
 class ProxyboxWarning(UserWarning):
-    """Something works, but not as well as it could; the text says why, and what to do."""
+    """A function works, but not as well as it could; the text says why, and what to do."""
 
 
 def warn(message: str) -> None:
-    """Warns whoever has called proxybox (ProxyboxWarning), once for each place that calls it."""
+    """Warns the code that has called proxybox (ProxyboxWarning), once for each place of a call."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("proxybox."):
         frame, level = frame.f_back, level + 1
@@ -39,7 +39,7 @@ class RecordError(ProxyboxError):
 
 
 class PackagesError(SandboxStartError):
-    """Packages that cannot be had: requirements that make no sense, or for which no wheels are found."""
+    """Packages that cannot be installed: requirements that are invalid, or for which no wheels are found."""
 
 
 class SandboxClosedError(ProxyboxError):
@@ -47,18 +47,18 @@ class SandboxClosedError(ProxyboxError):
 
 
 class CannotCopy(ProxyboxError):
-    """A running program cannot be copied as it is now; it goes on undisturbed."""
+    """A running program cannot be copied in its current state; it continues undisturbed."""
 
 
 class SessionBusy(ProxyboxError, RuntimeError):
-    """A session was asked for something, by another thread or by a callback, while one of its calls ran."""
+    """A session was used, by another thread or by a callback, while one of its calls ran."""
 
 
 class CallbackError(ProxyboxError):
-    """In an event loop, a function of the caller has raised what is no Exception; its `__cause__` says what.
+    """In an event loop, a function of the caller raised a BaseException that is no Exception: the `__cause__`.
 
-    SystemExit and the like would end the loop with all that runs in it, and the CancelledError of something that was
-    cancelled elsewhere would look as if this task was.
+    SystemExit and the like would end the loop with all its tasks, and the CancelledError of another task would look as
+    if this task was cancelled.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -66,7 +66,7 @@ class CallbackError(ProxyboxError):
 
 
 class GuestMisbehaved(ProxyboxError):
-    """The guest broke the protocol of the wire. Its box ends; nothing else does."""
+    """The guest broke the protocol of the wire. Only its box ends."""
 
 
 class Denied(OSError):

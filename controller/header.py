@@ -1,6 +1,6 @@
 """The numbers that both sides of the wire agree on.
 
-Each stands in proxybox/guest/wire.h under the same name, with its purpose. A test compares the two files
+Each is in proxybox/guest/wire.h under the same name, with its purpose. A test compares the two files
 (tests/wire/test_header.py).
 """
 
@@ -14,19 +14,19 @@ CONTROL_FD: Final = 2
 FIRST_CHANNEL_FD: Final = 3
 STUB_FD: Final = 5
 MAX_CHANNELS: Final = 257
-#: Where a guest finds a file that the thread of channel k is about to map: at this number + k.
+#: The descriptor of a file that the thread of channel k is about to map is this number + k.
 FIRST_LIBRARY_FD: Final = FIRST_CHANNEL_FD + 2 * MAX_CHANNELS
 
 # --- frames -----------------------------------------------------------------------------------------------------------
 
-#: The most bytes that an argument may bring or an answer may store, and the most bytes of a path with its NUL.
+#: The most bytes that an argument may have or an answer may store, and the most bytes of a path with its NUL.
 MAX_PAYLOAD: Final = 1 << 20
 MAX_PATH: Final = 4096
 #: Markers in place of a length: the argument is NULL; its memory is not readable; its string is longer than allowed.
 ABSENT: Final = 0xFFFFFFFF
 FAULT: Final = 0xFFFFFFFE
 TOO_LONG: Final = 0xFFFFFFFD
-#: Where the stub's own calls begin and end: none of these numbers has the bit of x32.
+#: The range of the numbers of the stub's own calls. None of them has the bit of x32.
 OWN_CALLS: Final = 0x20420000
 OWN_CALLS_END: Final = OWN_CALLS + 256
 #: The stub's own calls. It is ready to be sealed; it could not be sealed; it is about to die of a fault; it is sealed;
@@ -36,22 +36,22 @@ CALL_FAILED: Final = OWN_CALLS + 2
 CALL_FAULTED: Final = OWN_CALLS + 3
 CALL_SEALED: Final = OWN_CALLS + 4
 CALL_BORN: Final = OWN_CALLS + 5
-#: openat(2), for a stub that takes the whole file where it never changes and has at most so many bytes; and what stands
-#: in place of the descriptor that it has closed meanwhile, where there is none.
+#: openat(2), for a stub that gets the whole file if it never changes and has at most WHOLE_FILE bytes; and the argument
+#: in place of a descriptor to be closed, if there is none.
 CALL_OPEN: Final = 510
 WHOLE_FILE: Final = 256 << 10
 NO_DESCRIPTOR: Final = -1
-#: epoll_wait(2) that only looks, for a stub that remembers that nothing was ready.
+#: epoll_wait(2) without a wait, for a stub that remembers that nothing was ready.
 CALL_LOOK: Final = 514
 #: The answer to CALL_LOOK where nothing is ready unless the guest makes a call: more than there can be events.
 LASTS: Final = 1 << 32
-#: stat(2) and lstat(2), for a stub that remembers a status that lasts.
+#: stat(2) and lstat(2), for a stub that remembers a status that does not change.
 CALL_STAT: Final = 513
-#: mmap(2), for a stub that can map a file by itself, and the answer where it shall.
+#: mmap(2), for a stub that can map a file by itself, and the answer if it has to do so.
 CALL_MAP: Final = 512
 LIBRARY: Final = 1 << 41
-#: Ships readings of clocks, where there are too many to wait for the thread's next call; and the bit of a request's
-#: number that says that readings stand behind its memory.
+#: Sends readings of clocks, where there are too many to wait for the thread's next call; and the bit of a request's
+#: number that says that readings follow its memory.
 CALL_CLOCKS: Final = 509
 WITH_CLOCKS: Final = 0x80000000
 #: A thread that clone(2) was granted was not made.
@@ -127,8 +127,8 @@ CONFIG: Final = struct.Struct("<IIIIIIIIIQQ")
 
 # --- the seal, threads and copies -------------------------------------------------------------------------------------
 
-#: In a register that the kernel ignores, this says that the stub has told the controller already. Hostile code can set
-#: it as well.
+#: In a register that the kernel ignores, this says that the stub has already notified the controller. Hostile code can
+#: set it as well.
 ROUTE: Final = 0x70626F78
 #: Shared mappings of virtual files lie in the 16 TiB from here. A box never uses them up, though its stub uses no
 #: address twice.
@@ -138,27 +138,28 @@ SHARED_BASE: Final = 0x100000000000
 THREAD_FLAGS: Final = 0x3D0F00
 FORK_ASKED: Final = 0x1200011
 FORK_FLAGS: Final = 0x8000
-#: A flag in the answer to a granted fork, beside the child's process id << 16: the parent is to fork again at once.
+#: A flag in the answer to a granted fork, beside the child's process id << 16: the parent has to fork again at once.
 FORK_AGAIN: Final = 1
-#: An answer in a replay: the process is to make a copy of itself for a look at it, and to wait for the answer.
+#: An answer in a replay: the process has to make a copy of itself for an inspection, and to wait for the answer.
 INSPECT: Final = -(1 << 43)
-#: The value of the SIGCONT that lets a stopped guest go on, and of which its program knows nothing.
+#: The value of the SIGCONT that continues a stopped guest, and that its program does not see.
 WOKEN: Final = 0x3A9E
 
 NEWBORN: Final = struct.Struct("<QQQq")
 
 # --- settings of a guest ----------------------------------------------------------------------------------------------
 
-#: Of a stub: what it adds to the host's CLOCK_MONOTONIC; whether nobody observes its calls, so that it may answer some
-#: itself; and what becomes of its readings of clocks: a recorded guest ships them, a replayed one gets those of then.
+#: Of a stub: the number that it adds to the host's CLOCK_MONOTONIC; whether its calls are not observed, so that it may
+#: answer some itself; and how it treats readings of clocks: a recorded guest sends them, a replayed guest gets the
+#: recorded ones.
 SETTINGS: Final = struct.Struct("<qII")
 NOT_RECORDED: Final = 0
 RECORDED: Final = 1
 REPLAYED: Final = 2
-#: The most readings of one thread between two of its requests; and where they stand: how many were made, and given, the
-#: clock of each; then the time of each in nanoseconds.
+#: The most readings of one thread between two of its requests; and their layout: how many were made, how many are in a
+#: replay, the clock of each; then the time of each in nanoseconds.
 RING: Final = 256
 CLOCK_RING: Final = struct.Struct(f"<II{RING}s")
-#: In place of a clock of clock_gettime(2): the reading was made by gettimeofday(2), or by time(2).
+#: Instead of a clock of clock_gettime(2): the reading was made by gettimeofday(2), or by time(2).
 TIME_OF_DAY: Final = 200
 SECONDS: Final = 201

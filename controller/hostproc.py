@@ -1,8 +1,8 @@
-"""What the host's own /proc says of a process: all that the controller asks it, except to check a seal.
+"""Reads the host's /proc about a process: all reads of the controller, except the checks of a seal.
 
-The checks of the seal (seal/inspection.py, seal/layers.py) rely on nothing that they have not read themselves.
+The checks of the seal (seal/inspection.py, seal/layers.py) read /proc themselves.
 
-Each function raises OSError where the process has gone or /proc cannot be read, and ValueError where a fact is
+Each function raises OSError where the process has ended or /proc cannot be read, and ValueError where a fact is
 missing.
 """
 
@@ -19,13 +19,13 @@ _NUM_THREADS = 20
 
 
 def _read(pid: int | str, name: str) -> bytes:
-    # A KeyboardInterrupt may come behind any call: a file object that nobody has got yet is closed all the same.
+    # A KeyboardInterrupt may come after any call: an unassigned file object is still closed.
     with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
         return file.read(8192)
 
 
 def _word(status: bytes, key: str) -> bytes:
-    """Returns the first word behind a key of proc_pid_status(5); b"" where there is none."""
+    """Returns the first word after a key of proc_pid_status(5); b"" where there is none."""
     words = status.partition(b"\n%s:" % key.encode())[2].split(None, 1)
     return words[0] if words else b""
 
@@ -60,7 +60,7 @@ def thread_count(pid: int) -> int:
 def running_threads(pid: int) -> int:
     """Returns how many threads of a process have not ended.
 
-    The kernel counts a main thread that has ended (pthread_exit(3)) until the others have, too: as a zombie.
+    The kernel also counts a main thread that has ended (pthread_exit(3)), as a zombie, until the others have ended.
     """
     return thread_count(pid) - (state(pid) == "Z")
 
@@ -79,9 +79,9 @@ def threads(pid: int) -> list[int]:
 
 
 def _of_memory(pid: int, name: str) -> Iterator[bytes]:
-    """Yields what a file says of a process: where it tells nothing of its memory, the next text does.
+    """Yields the texts of a file about a process: if one text does not show its memory, the next one does.
 
-    The kernel tells it by a thread. The first one may have ended before the others (pthread_exit(3)).
+    The kernel reads the memory through a thread. The first thread may have ended before the others (pthread_exit(3)).
     """
     yield _read(pid, name)
     for tid in threads(pid):
@@ -91,7 +91,7 @@ def _of_memory(pid: int, name: str) -> Iterator[bytes]:
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """Returns the bytes of address space, and how many are in memory (proc_pid_statm(5)); 0 where it has ended."""
+    """Returns the bytes of address space, and how many are resident (proc_pid_statm(5)); 0 where it has ended."""
     for text in _of_memory(pid, "statm"):
         words = text.split()
         if len(words) < 2:
@@ -104,8 +104,8 @@ def memory(pid: int) -> tuple[int, int]:
 def space_and_use(pid: int) -> tuple[int, int]:
     """Returns the bytes of address space, and how many a process uses, of memory and swap (proc_pid_status(5)).
 
-    Used is what nobody else could have: not the pages of files, which the kernel can read again, but the page tables.
-    Pages that a process shares with its parent since fork(2) count, and so do those that it copies of them: once.
+    Pages of files do not count as used, because the kernel can read them again; page tables do. Pages that a process
+    shares with its parent since fork(2) count, and so do its copies of them: once.
     """
     for text in _of_memory(pid, "status"):
         words = [_word(text, key) for key in ("VmSize", "RssAnon", "RssShmem", "VmSwap", "VmPTE")]
@@ -116,7 +116,7 @@ def space_and_use(pid: int) -> tuple[int, int]:
 
 
 def peaks(pid: int) -> dict[str, int]:
-    """Returns the most bytes that a living process has used, as far as /proc tells.
+    """Returns the most bytes that a living process has used, as far as /proc shows it.
 
     The keys are VmPeak (address space) and VmHWM (in memory) of proc_pid_status(5).
     """
@@ -129,7 +129,7 @@ def peaks(pid: int) -> dict[str, int]:
 
 @functools.cache
 def gives_huge_pages() -> bool:
-    """Whether this kernel gives transparent huge pages to who asks for them (madvise(2), MADV_HUGEPAGE)."""
+    """Whether this kernel gives transparent huge pages on request (madvise(2), MADV_HUGEPAGE)."""
     try:
         with open("/sys/kernel/mm/transparent_hugepage/enabled", "rb") as file:
             return b"[never]" not in file.read(100)

@@ -6,8 +6,8 @@
 
     engine().serve(guest)
 
-fork(2) copies the memory of the parent, and of its threads only the one that forks. So the child would have objects
-whose threads are missing, and locks that nobody releases.
+fork(2) copies the memory of the parent, but only the thread that forks. So the child would have objects whose threads
+are missing, and locks that no thread releases.
 """
 
 import os
@@ -21,10 +21,11 @@ T = TypeVar("T")
 class PerProcess(Generic[T]):
     """A function that always returns the same object, which its first call in a process makes. From any thread.
 
-    make: makes the object. What it raises is raised by the call, and the next call tries again. forget: is called in a
-    forked child with the object of the parent, where there is one. made: the object, where there is one already.
+    make: makes the object. An exception of `make` is raised by the call, and the next call tries again. forget: is
+    called in a forked child with the object of the parent, where there is one. made: the object, where there is one
+    already.
 
-    It belongs at the top of a module, since Python has no way to remove the hook that is called after a fork.
+    Use it only at the top level of a module, because Python cannot remove a hook that is called after a fork.
     """
 
     def __init__(self, make: Callable[[], T], forget: Callable[[T], object] | None = None) -> None:
@@ -35,13 +36,13 @@ class PerProcess(Generic[T]):
         os.register_at_fork(after_in_child=self._after_fork)
 
     def __call__(self) -> T:
-        """The object."""
+        """Returns the object of this process."""
         made = self.made
         return self._first() if made is None else made
 
     def _first(self) -> T:
         with self._making:
-            if self.made is None:  # else another thread has been faster
+            if self.made is None:  # otherwise another thread was faster
                 self.made = self._make()
             return self.made
 

@@ -1,9 +1,9 @@
-"""A child process by descriptor (pidfd_open(2)), also where there are no such descriptors.
+"""Descriptors of child processes (pidfd_open(2)), with a replacement where they do not exist.
 
-gVisor of 2024 has none, and profiles of old container engines refuse them. There, a thread waits for the
-process without reaping it, and the descriptor is a pipe to which the thread writes at its end: in poll(2) both are the
-same. Signals then go by process id, which belongs to the process until it is reaped; who reaps it waits for the thread
-first.
+gVisor of 2024 has none, and profiles of old container engines refuse them. There, a thread waits for the process
+without reaping it, and the descriptor is a pipe to which the thread writes at the process's end: for poll(2) both are
+the same. Signals are then sent by process id, which belongs to the process until it is reaped; the code that reaps it
+waits for the thread first.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def _libc() -> ctypes.CDLL:
 
 @functools.cache
 def has_pidfds() -> bool:
-    """Whether this process gets such descriptors, and may use them. Raises OSError where none is left."""
+    """Whether this process gets pidfds, and may use them. Raises OSError where no descriptor is left."""
     try:
         fd = os.pidfd_open(os.getpid())
     except OSError as error:
@@ -46,7 +46,7 @@ def has_pidfds() -> bool:
 
 
 def open_pidfd(pid: int) -> int:
-    """A descriptor that is readable when a child has ended. Nobody has waited for it yet. Raises OSError."""
+    """Returns a descriptor that is readable when a child has ended. The child must not be reaped. Raises OSError."""
     if has_pidfds():
         return os.pidfd_open(pid)
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -62,9 +62,9 @@ def open_pidfd(pid: int) -> int:
 
 
 def _write_at_end(pid: int, writer: int) -> None:
-    with contextlib.suppress(ChildProcessError):  # it has been waited for
+    with contextlib.suppress(ChildProcessError):  # it has been reaped
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    with contextlib.suppress(OSError):  # nobody listens
+    with contextlib.suppress(OSError):  # the pipe has no reader
         os.write(writer, b".")
     os.close(writer)
 
@@ -77,7 +77,7 @@ def has_ended(pidfd: int, wait_ms: int | None = 0) -> bool:
 
 
 def wait(pidfd: int, pid: int, flags: int) -> None:
-    """waitid(2) for the process. flags: WEXITED, and WNOWAIT where it is not to be reaped. Raises ChildProcessError."""
+    """Calls waitid(2) for the process. flags: WEXITED, and WNOWAIT to not reap it. Raises ChildProcessError."""
     if has_pidfds():
         os.waitid(os.P_PIDFD, pidfd, flags)
     else:
@@ -88,7 +88,7 @@ def wait(pidfd: int, pid: int, flags: int) -> None:
 def send(pidfd: int, pid: int, number: int, value: int) -> int:
     """Sends a signal with a value. Returns an errno, 0 where it was sent.
 
-    Its siginfo tells nothing about the sender, which may write its own for SI_QUEUE (pidfd_send_signal(2)).
+    Its siginfo shows nothing about the sender, which may set it for SI_QUEUE (pidfd_send_signal(2)).
     """
     siginfo = _SIGINFO.pack(number, 0, _SI_QUEUE, value)
     if has_pidfds():

@@ -1,12 +1,12 @@
-"""Removes folders in which somebody else chose the names, the modes and the depth."""
+"""Removes folders in which other users chose the names, the modes and the depth."""
 
 import os
 
 
 def remove_folder(path: str, *, dir_fd: int | None = None) -> None:
-    """Removes a folder with all that is in it, and follows no link. Nobody may write to it any more. Raises OSError.
+    """Removes a folder with its content, and follows no link. No process may write to it meanwhile. Raises OSError.
 
-    shutil.rmtree recurses, and ends where Python's stack does: 1,000 levels take a path of 2,000 bytes.
+    shutil.rmtree recurses, and fails at Python's limit of recursion: 1,000 levels take a path of 2,000 bytes.
     """
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
@@ -18,7 +18,7 @@ def remove_folder(path: str, *, dir_fd: int | None = None) -> None:
 
 
 def _empty(top: int) -> None:
-    """Removes what is in a folder, by moving folders up: how deep they lie does not matter."""
+    """Removes the content of a folder. It moves folders up, so that their depth does not matter."""
     pending: list[str] = []
     _unlink(top, top, pending)
     while pending:

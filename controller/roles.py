@@ -1,9 +1,9 @@
 """The roles that the arguments of an OS call can have.
 
-An annotation on a handler says how a register is to be read and what the stub must fetch from guest memory.
-`dispatch` compiles decoders from these annotations, and the stub receives the same facts in the compact form of
-`stub_row`. So a new call needs no C. They also say what an argument means: by that, a trace prints it, and whoever
-reads calls finds their paths and descriptors.
+An annotation on a handler says how a register is read and what the stub must fetch from guest memory. `dispatch`
+compiles decoders from these annotations, and the stub receives the same facts in the compact form of `stub_row`. So a
+new call needs no C. They also say what an argument means: a trace needs this to print it, and readers of calls to find
+their paths and descriptors.
 """
 
 import enum
@@ -15,15 +15,15 @@ from proxybox.controller.header import CALL_ROLES, LENGTH_INT, LENGTH_LONG, LENG
 
 
 class Meaning(enum.Enum):
-    """What the value of an argument means, where its type alone does not say it."""
+    """The meaning of an argument's value, where its type alone does not say it."""
 
     NOTHING = enum.auto()
     ADDRESS = enum.auto()
     DESCRIPTOR = enum.auto()
-    DIRECTORY = enum.auto()  # the descriptor from which the path behind it counts
+    DIRECTORY = enum.auto()  # the descriptor from which the next argument, a path, counts
     PATH = enum.auto()
-    TEXT = enum.auto()  # a name that no tree of files has
-    TIME = enum.auto()  # for how long, or until when
+    TEXT = enum.auto()  # a name that is not a path
+    TIME = enum.auto()  # a duration, or a point in time
     MODE = enum.auto()
     OPEN_FLAGS = enum.auto()
     AT_FLAGS = enum.auto()
@@ -49,7 +49,7 @@ class Meaning(enum.Enum):
 class Scalar:
     """A register, read as the kernel reads it: `code` is a struct format of eight bytes.
 
-    is_address: whether it is the place where an answer is stored, of which nothing is read.
+    is_address: whether it is an address where an answer is stored, and from which nothing is read.
     """
 
     code: str
@@ -59,13 +59,11 @@ class Scalar:
 
 @attrs.frozen(eq=False)
 class Memory:
-    """Guest memory, given to the handler as bytes in place of its address.
+    """Guest memory: the handler gets bytes instead of the address.
 
-    size: bytes of one element, or of the whole where no argument counts elements.
-    length: the name of the argument that counts the elements.
-    optional: whether NULL gives None; otherwise NULL is EFAULT.
-    with_address: whether the handler gets (address, bytes), because it also writes there. `Annotated[tuple[...], role]`
-    sets it.
+    size: bytes of one element, or of all where no argument counts elements. length: the name of the argument that
+    counts the elements. optional: whether NULL becomes None; otherwise NULL is EFAULT. with_address: whether the
+    handler gets (address, bytes), because it also writes there. `Annotated[tuple[...], role]` sets it.
     """
 
     fetch: Fetch
@@ -92,7 +90,7 @@ def TimeStruct(size: int) -> Memory:  # noqa: N802
 
 
 def Soft(size: int) -> Memory:  # noqa: N802
-    """`size` bytes where the register happens to be a readable address, else None (ioctl, fcntl)."""
+    """`size` bytes if the register is a readable address, otherwise None (ioctl, fcntl)."""
     return Memory(Fetch.SOFT, size, optional=True)
 
 
@@ -113,11 +111,11 @@ ULong = Annotated[int, Scalar("Q")]
 Size = Annotated[int, Scalar("Q")]
 Addr = Annotated[int, Scalar("Q", is_address=True)]
 Fd = Annotated[int, Scalar("i4x", meaning=Meaning.DESCRIPTOR)]
-#: The descriptor of a directory, or AT_FDCWD. The path that stands behind it counts from there.
+#: The descriptor of a directory, or AT_FDCWD. The path in the next argument counts from it.
 DirFd = Annotated[int, Scalar("i4x", meaning=Meaning.DIRECTORY)]
 Path = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH, meaning=Meaning.PATH)]
 OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, MAX_PATH, optional=True, meaning=Meaning.PATH)]
-#: A string that is no path of the box: the target of a symbolic link, a name for programs that look at memory.
+#: A string that is no path of the box: the target of a symbolic link, or a name of memory.
 Text = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH, meaning=Meaning.TEXT)]
 Milliseconds = Annotated[int, Scalar("i4x", meaning=Meaning.TIME)]
 Mode = Annotated[int, Scalar("I4x", meaning=Meaning.MODE)]

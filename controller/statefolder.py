@@ -1,4 +1,4 @@
-"""Folders for a user's files, by the XDG base directory specification, which nobody else can write to.
+"""Folders for a user's files, by the XDG base directory specification, to which no other user can write.
 
 They are $XDG_STATE_HOME/proxybox and $XDG_CACHE_HOME/proxybox.
 """
@@ -17,14 +17,15 @@ def state_folder(name: str) -> str | None:
 
 
 def cache_folder(name: str) -> str | None:
-    """Returns the path of a folder for files that can be made again, in $XDG_CACHE_HOME; else as `state_folder`."""
+    """Returns the path of a folder for files that can be made again, in $XDG_CACHE_HOME; see `state_folder`."""
     return _folder("XDG_CACHE_HOME", (".cache",), name)
 
 
 def is_ours(path: str, *, may_be_shared: bool = False) -> bool:
-    """Whether a folder is this user's or root's, and not anybody may write to it. Raises OSError.
+    """Whether a folder belongs to this user or root, and not all users may write to it. Raises OSError.
 
-    For a symbolic link, both the link and its target are checked. may_be_shared: as /tmp is (the sticky bit).
+    For a symbolic link, both the link and its target are checked. may_be_shared: whether it may be like /tmp (the
+    sticky bit).
     """
     for seen in (os.lstat(path), os.stat(path)):
         is_open = seen.st_mode & stat.S_IWOTH and not stat.S_ISLNK(seen.st_mode)
@@ -35,9 +36,9 @@ def is_ours(path: str, *, may_be_shared: bool = False) -> bool:
 
 
 def make_ours_alone(fd: int) -> None:
-    """Leaves a file to its owner alone. To be called before anything is written: an older file may be open to others.
+    """Makes a file accessible to its owner only. Call it before writing: an older file may be accessible to others.
 
-    Raises OSError for a file of somebody else's. A filesystem without modes keeps its own; so does a terminal.
+    Raises OSError for another user's file. The modes of a filesystem without modes, and of a terminal, do not change.
     """
     seen = os.fstat(fd)
     if stat.S_ISREG(seen.st_mode) and stat.S_IMODE(seen.st_mode) & 0o077:

@@ -1,4 +1,4 @@
-"""How a run ended: in one word that is the same from the driver to the Result, and by which exception."""
+"""How a run ended: one word, which is the same from the driver to the Result, and the program's exception."""
 
 import enum
 

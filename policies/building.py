@@ -1,6 +1,6 @@
-"""How the classes of a policy are built, from arguments or short forms, with all faults reported at once.
+"""Builds the classes of a policy, from arguments or short forms, and reports all faults at once.
 
-Rule: whatever is given, the outcome is an instance or a PolicyError. The exception is arguments that Python itself
+Rule: for any arguments, the result is an instance or a PolicyError. The exception is arguments that Python itself
 refuses, such as a third positional one: those are a TypeError, as for any class.
 """
 
@@ -35,7 +35,7 @@ def check_field(field: attrs.Attribute[Any], value: Any) -> Any:
     if field.validator is not None:
         try:
             field.validator(None, field, converted)
-        except PolicyError as error:  # the message quotes the value as it was given
+        except PolicyError as error:  # the message quotes the original value
             problems = (attrs.evolve(problem, given=shown(value)) for problem in error.problems)
             raise PolicyError(*problems) from None
     return converted
@@ -66,8 +66,8 @@ def _all_problems(cls: type[attrs.AttrsInstance], given: dict[str, Any]) -> list
 def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]]:
     """Decorates an attrs class: its constructor reports all faults in one PolicyError.
 
-    section: what the keys of these problems begin with, such as "limits", until `under` replaces it. form: converts the
-    short forms that `fields_of` takes besides a table of fields.
+    section: the first part of the keys of these problems, such as "limits", until `under` replaces it. form: converts
+    the short forms that `fields_of` accepts besides a table of fields.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -117,7 +117,7 @@ def fields_of(cls: type[Any], value: Any) -> dict[str, Any]:
 
 
 def rename(table: Any, key: str, name: str, convert: Callable[[Any], Any]) -> Any:
-    """For forms: returns `table` with `key` under another name. Raises PolicyError when it has both."""
+    """For short forms: returns `table` with `key` under another name. Raises PolicyError when it has both."""
     if not isinstance(table, Mapping) or key not in table:
         return table
     if name in table:
@@ -131,7 +131,7 @@ def rename(table: Any, key: str, name: str, convert: Callable[[Any], Any]) -> An
 
 
 def build(cls: type[T], value: Any) -> T:
-    """Returns an instance of a class of a policy, from an instance or from what `fields_of` takes.
+    """Returns an instance of a class of a policy, from an instance or from a value that `fields_of` accepts.
 
     Raises PolicyError for anything else.
     """

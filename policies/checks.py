@@ -1,7 +1,7 @@
-"""What the fields of a policy accept: converters from short forms, and validators for the converted values.
+"""Checks of the fields of a policy: converters from short forms, and validators for the converted values.
 
-Rules: a converter gets only the value, and raises PolicyError with an empty key; a validator is one of attrs' kind.
-Neither may raise anything but PolicyError, whatever it is given: policies come from files and from requests.
+Rules: a converter gets only the value, and raises PolicyError with an empty key; a validator is one for attrs. For any
+value, both raise only PolicyError: policies come from files and from requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ NAME_MAX: Final = 255
 MOST_PATTERNS: Final = 64
 PATH_MAX: Final = 4096
 _ARGUMENT_MAX: Final = 128 * 1024
-#: Bytes of all variables together, with what execve(2) needs for each: it takes 2 MiB, and arguments are among them.
+#: The most bytes of all variables together, with the bytes that execve(2) needs for each: its limit is 2 MiB, arguments
+#: included.
 _VARIABLES_MAX: Final = 1 << 20
 _FOR_EACH: Final = len("=\0") + 8  # and a pointer
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -37,7 +38,7 @@ LOADER_VARIABLES: Final = (
 )
 
 
-# What a field takes, in the words of its errors, of the documentation and of the schema.
+# The values that a field accepts, in the words of errors, documentation and schema.
 FLAG: Final = "true or false"
 PATH: Final = 'an absolute path inside the box, such as "/data"'
 VARIABLES: Final = "a table of names and texts"
@@ -87,7 +88,7 @@ def between(
     """Returns a validator for None (no limit) or a number from `low` to `high`.
 
     words: that range in words. why: the reason for it. above: the number must be greater than `low`. besides: a word
-    that is taken, too.
+    that is also accepted.
     """
     return NumberRange(low, high, words, why, above, besides)
 
@@ -149,9 +150,9 @@ def to_count(value: int | str | None) -> int | None:
 
 
 def limited(convert: Callable[[Any], T | None], value: Any, words: str) -> T:
-    """Returns `value` converted, for a field that must have a limit.
+    """Returns the converted `value`, for a field that must have a limit.
 
-    words: what is wanted.
+    words: the accepted values.
     """
     try:
         converted = convert(value)
@@ -233,9 +234,9 @@ class FrozenDict(dict[str, T]):
 
 
 def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
-    """Returns environment variables. Those that the dynamic linker obeys are refused.
+    """Returns environment variables. Variables that the dynamic linker obeys are refused.
 
-    No error shows a text: it may be a secret, and errors go to logs.
+    No error shows a value: it may be a secret, and errors go to logs.
     """
     if not isinstance(value, Mapping):
         raise refusal(f"want {VARIABLES}", value)
@@ -276,7 +277,7 @@ def _check_variable(name: object, text: object) -> None:
 
 
 def to_statements(value: str) -> str:
-    """Returns Python statements. Whether they make sense is for the guest to say: it may have another version."""
+    """Returns Python statements. Only the guest checks their syntax, because it may have another version."""
     if not isinstance(value, str):
         raise refusal(f"want {STATEMENTS}", value)
     _encodable(value)
@@ -310,7 +311,7 @@ _MODULE: Final = 'want the dotted name of a module, such as "xml.dom": identifie
 
 
 def to_patterns(value: list[str] | tuple[str, ...] | str | None) -> tuple[str, ...] | None:
-    """Returns patterns of file names, as fnmatch has them, each once; None, which stands for all names, as it is."""
+    """Returns patterns of file names for fnmatch, each once; None, which means all names, is returned unchanged."""
     if value is None or value == "none":
         return None
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_PATTERNS:
@@ -339,7 +340,7 @@ def to_modules(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
         quoted = ", ".join(f'"{name}"' for name in names)
         likely = names and len(value) <= _HINT_MAX and all(map(_is_module, names))
         raise refusal(f"want {MODULES}", value, meant=f"[{quoted}]" if likely else "")
-    if not isinstance(value, list | tuple):  # a set would have another order in each run
+    if not isinstance(value, list | tuple):  # the order of a set would differ between runs
         raise refusal(f"want {MODULES}", value)
     problems: list[Problem] = []
     for at, name in enumerate(value):
@@ -357,7 +358,7 @@ def _is_module(name: object) -> bool:
 
 
 def _module_meant(name: object) -> str:
-    """Returns the module that was meant by the name of its file or distribution; empty when there is none."""
+    """Returns the module that was meant by the name of its file or distribution; "" when there is none."""
     if not isinstance(name, str) or len(name) > _HINT_MAX:
         return ""
     likely = name.strip().removesuffix(".py").replace("/", ".").replace("-", "_")

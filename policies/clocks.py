@@ -1,4 +1,4 @@
-"""What a box sees of time."""
+"""The time that a box sees."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ class Time:
 
     @classmethod
     def real(cls, *, sleep: Literal["real", "skip"] = "real") -> Time:
-        """The host's clocks. With sleep="skip" each sleep moves the box's clocks on instead of waiting."""
+        """The host's clocks. With sleep="skip" each sleep advances the box's clocks instead of waiting."""
         return cls(kind="real", sleep=sleep)
 
     @classmethod
     def frozen(cls, at: Moment, *, sleep: Literal["real", "skip"] = "skip") -> Time:
-        """Clocks that stand still at `at`, whatever happens."""
+        """Clocks that always show `at`."""
         return cls(kind="frozen", start=at, sleep=sleep)
 
     @classmethod
     def virtual(cls, start: Moment = VIRTUAL_START, *, sleep: Literal["real", "skip"] = "skip") -> Time:
-        """Clocks that begin at `start` and move by sleeps and by being read, never by real time."""
+        """Clocks that begin at `start` and advance by sleeps and by reads, never by real time."""
         return cls(kind="virtual", start=start, sleep=sleep)
 
     @classmethod

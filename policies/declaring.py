@@ -1,7 +1,7 @@
-"""What the classes of a policy declare of a field besides its type, default, converter and validator.
+"""Declarations of a policy's fields, besides their type, default, converter and validator.
 
-All that names fields or tells of them is made from these declarations (keys.py reads them): `--set`, limits of one run
-and their models in the service, `proxybox policy explain` and `schema`, what `learn` proposes, the tables of
+All lists and descriptions of fields are made from these declarations (keys.py reads them): `--set`, limits of one run
+and their models in the service, `proxybox policy explain` and `schema`, the proposals of `learn`, the tables of
 docs/policies.md, and the list of fields in the docstring of each class.
 """
 
@@ -17,7 +17,7 @@ _METADATA: Final = "proxybox"
 
 
 class Measure(enum.Enum):
-    """What the values of a field are, which says how they are written, read, and told to people."""
+    """The kind of a field's values, which decides how they are written, read, and shown to people."""
 
     SIZE = "bytes"
     DURATION = "seconds"
@@ -36,20 +36,21 @@ class Measure(enum.Enum):
 
 @attrs.frozen(kw_only=True, eq=False)
 class FieldFacts:
-    """What is declared of one field.
+    """The declaration of one field.
 
-    measure: what its values are. means: a clause in Markdown, for the documentation: names of other fields of the
-    section stand in backquotes. values: what it takes, in words; empty where its validator has words. default: its
-    default in words, where that is no value of its own.
+    measure: the kind of its values. means: a clause in Markdown, for the documentation: names of other fields of the
+    section are in backquotes. values: the accepted values, in words; empty where its validator has words. default: its
+    default in words, where the default is no value.
 
     tightens: whether one run may have a tighter value than its policy: True where a smaller number is tighter; or all
     words, the loosest first. steps: the values that `proxybox learn` proposes, one at a time.
 
     noun: what it counts, in the singular. explain: the sentence of `proxybox policy explain`, with {} for the value.
-    explain_none: the sentence where there is no limit. Both are empty where explain.py says it with other fields.
+    explain_none: the sentence where there is no limit. Both are empty where explain.py explains the field together with
+    others.
 
-    example: a value that is not the default, as it stands in a file. schema: what JSON Schema says of it besides what
-    follows from measure and validator.
+    example: a value that is not the default, as in a file. schema: keywords of JSON Schema besides those that follow
+    from measure and validator.
     """
 
     measure: Measure
@@ -71,7 +72,7 @@ def declare(measure: Measure, means: str, **more: Any) -> dict[str, FieldFacts]:
 
 
 def declared(field: attrs.Attribute[Any]) -> FieldFacts:
-    """Returns what was declared of a field. Raises TypeError where nothing was."""
+    """Returns the declaration of a field. Raises TypeError where there is none."""
     facts = field.metadata.get(_METADATA)
     if not isinstance(facts, FieldFacts):
         raise TypeError(f"{field.name}: give it metadata=declare(...), see policies/declaring.py")
@@ -79,7 +80,7 @@ def declared(field: attrs.Attribute[Any]) -> FieldFacts:
 
 
 def described(doc: str | None, fields: Iterable[attrs.Attribute[Any]]) -> str | None:
-    """Returns the docstring of a class with a list of the fields that are declared: `name: meaning.`, as elsewhere."""
+    """Returns the docstring of a class with a list of its declared fields: `name: meaning.`, as in other docstrings."""
     lines = [
         f"    {field.name}: {declared(field).means.replace('`', '')}."
         for field in fields

@@ -21,7 +21,7 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 def to_dict(policy: Policy) -> dict[str, Any]:
     """Returns `policy` as tables, texts, numbers and lists, all of which JSON and TOML have.
 
-    Raises PolicyError for what a file cannot hold: functions and contents that are not text.
+    Raises PolicyError for values that a file cannot have: functions, and contents that are not text.
     """
     data: dict[str, Any] = {}
     for field in attrs.fields(Policy):

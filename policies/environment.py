@@ -1,4 +1,4 @@
-"""What a program is told about its user and its machine."""
+"""The user and the machine that a program sees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _id = between(1, (1 << 31) - 1, "an id from 1 to 2,147,483,647", "0 is root, whi
 @model("environment")
 @attrs.frozen(kw_only=True)
 class Environment:
-    """What the program is told about its user, its machine and its place in the filesystem."""
+    """The user, the machine and the place in the filesystem that a program sees."""
 
     variables: FrozenDict[str] = attrs.field(
         factory=FrozenDict, converter=checks.to_variables, metadata=declare(

@@ -1,7 +1,7 @@
-"""The errors at the bottom of the import order, and how the faults of a policy are reported.
+"""Errors that all other modules can import, and the reports of a policy's faults.
 
-Rule: a `Problem` is one fault of one key. Callers that know more about its place (the section, the file) add that on
-the way up. Checks go on after a fault where they can, so that one `PolicyError` reports all faults.
+Rule: a `Problem` is one fault of one key. Callers that know more about its place (the section, the file) add that.
+Checks go on after a fault where they can, so that one `PolicyError` reports all faults.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Problem:
     """One fault in a policy.
 
     key: dotted path of the key, such as "limits.wall_time"; empty for the policy as a whole. message: what is wrong.
-    allowed: what would be right, in words. given: what was given, shortened. meant: what was probably meant, for a
-    misspelt name. file: the file that has the fault, if any. assumed: the beginning of `key` that is a guess, because
-    the section was built on its own.
+    allowed: the accepted values, in words. given: the given value, shortened. meant: the name that was probably meant,
+    for a misspelt one. file: the file that has the fault, if any. assumed: the beginning of `key` that is a guess,
+    because the section was built on its own.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Problem:
     assumed: str = ""
 
     def under(self, section: str, *, assumed: bool = False) -> Problem:
-        """Returns the same fault as seen from one level further up; an assumed level is replaced."""
+        """Returns the same fault, with a key from one level further up; an assumed level is replaced."""
         key = self.key.removeprefix(self.assumed).removeprefix(".")
         if section:
             key = section + ("" if not key or key.startswith("[") else ".") + key
@@ -57,7 +57,7 @@ class Problem:
 
 
 class PolicyError(ProxyboxError, ValueError):
-    """A policy that makes no sense. The text says where, what is allowed and what was given.
+    """A policy is invalid. The text says where, what is allowed, and what was given.
 
     Takes problems, or plain texts where there is no key to name. problems: every fault that was found.
     """
@@ -76,20 +76,20 @@ class PolicyError(ProxyboxError, ValueError):
         return f"{len(self.problems)} problems:\n" + "\n".join(f"  {problem}" for problem in self.problems)
 
     def under(self, section: str, *, assumed: bool = False) -> PolicyError:
-        """Returns the same error, with its keys as seen from one level further up."""
+        """Returns the same error, with its keys from one level further up."""
         return PolicyError(*(problem.under(section, assumed=assumed) for problem in self.problems))
 
 
 def shown(value: object) -> str:
-    """Returns a value as it is quoted in a message: its repr, cut short. Works for any value."""
+    """Returns a value as it is quoted in a message: its repr, shortened. Works for any value."""
     try:
         text = repr(value)
-    except Exception:  # ints of over 4,300 digits, nests too deep, a __repr__ that raises
+    except Exception:  # ints of over 4,300 digits, deep nesting, a __repr__ that raises
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-#: Keys by what callers of other libraries call them.
+#: Keys by their names in other libraries.
 ALSO_CALLED: Final = {"timeout": "wall_time", "time_limit": "wall_time", "env": "variables"}
 
 

@@ -1,7 +1,7 @@
 """A policy in plain words, in sections: what `proxybox policy explain` prints.
 
-Rule: every key of a policy is explained, and nothing is said that does not follow from the policy. What is said of one
-key alone is in its declaration; here is what follows from several.
+Rule: every key of a policy is explained, and nothing is said that does not follow from the policy. Sentences about one
+key alone are in its declaration; sentences about several keys are here.
 """
 
 from __future__ import annotations

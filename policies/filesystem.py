@@ -1,6 +1,6 @@
-"""What a box sees of files: its mounts.
+"""The files that a box sees: its mounts.
 
-Rule: nothing here looks at the host. Whether a source exists is found out when a box starts.
+Rule: nothing here reads the host. Whether a source exists is checked when a box starts.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Mount:
     """One place in the box's filesystem.
 
     A source is a path on the host; or a tree of files as a dict (names to text, bytes or dicts); or bytes, the content
-    of one file; or a function without arguments that gives the content whenever the file is opened; or None, an empty
-    folder in memory. The mode "ro" cannot be written; "rw" writes to the host; "overlay" keeps changes beside the
+    of one file; or a function without arguments that returns the content whenever the file is opened; or None, an empty
+    folder in memory. The mode "ro" cannot be written; "rw" writes to the host; "overlay" stores changes beside the
     source; "memory" is a copy that is lost with the box.
     """
 
@@ -192,7 +192,7 @@ def _filesystem_form(value: Any) -> Any:
 @model("filesystem", _filesystem_form)
 @attrs.frozen(kw_only=True)
 class Filesystem:
-    """What the box sees of files, besides its own (the interpreter's library, /tmp, /etc, /dev, /proc)."""
+    """The files that the box sees, besides its own (the interpreter's library, /tmp, /etc, /dev, /proc)."""
 
     mounts: tuple[Mount, ...] = attrs.field(
         default=(), converter=_to_mounts, metadata=declare(Measure.MOUNTS, "further files and folders", values=_MOUNTS)
@@ -212,5 +212,5 @@ class Filesystem:
 
     @property
     def changes_host(self) -> bool:
-        """Whether a program can change files of the host: a second run would find what the first one has done."""
+        """Whether a program can change files of the host: then a second run finds the changes of the first one."""
         return "rw" in (self.box, *(mount.mode for mount in self.mounts))

@@ -1,6 +1,6 @@
-"""The keys of a policy, such as "limits.memory", with what is declared of each (declaring.py).
+"""The keys of a policy, such as "limits.memory", with their declarations (declaring.py).
 
-Whoever needs a list of keys, or how the value of one is told, takes it from here.
+All code that needs a list of keys, or the text of a key's value, uses this module.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ class PolicyKey:
 
     @property
     def name(self) -> str:
-        """The key as it stands in files: "limits.memory"."""
+        """The key as in files: "limits.memory"."""
         return f"{self.section}.{self.field.name}" if self.section else self.field.name
 
     @property
     def facts(self) -> FieldFacts:
-        """What is declared of it."""
+        """Its declaration."""
         return declared(self.field)
 
     @property
     def values(self) -> str:
-        """What it takes, in words."""
+        """The accepted values, in words."""
         return self.facts.values or getattr(self.field.validator, "words", "")
 
     @property
     def described(self) -> str:
-        """What it means and takes, as plain text."""
+        """Its meaning and the accepted values, as plain text."""
         return f"{self.facts.means}. Values: {self.values}.".replace("`", "")
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that it takes, where it takes nothing else."""
+        """The accepted words, where it accepts nothing else."""
         if self.facts.measure is Measure.FLAG:
             return "true", "false"
         return self.field.validator.choices if isinstance(self.field.validator, OneOfWords) else ()
 
     @property
     def range(self) -> NumberRange | None:
-        """The numbers that it takes; None where it takes none."""
+        """The accepted numbers; None where it accepts none."""
         return self.field.validator if isinstance(self.field.validator, NumberRange) else None
 
     @property
     def is_optional(self) -> bool:
-        """Whether it takes "none": no limit."""
+        """Whether it accepts "none": no limit."""
         return "None" in str(self.field.type) and self.facts.measure not in (Measure.MOMENT, Measure.SOURCE)
 
     def of(self, policy: Policy) -> Any:
@@ -81,7 +81,7 @@ class PolicyKey:
         return f"{value:,}" if isinstance(value, int) else str(value)
 
     def looser(self, bound: Any, value: Any) -> str:
-        """Returns what is allowed, where `value` is looser than `bound`; otherwise an empty text.
+        """Returns the allowed values, where `value` is looser than `bound`; otherwise an empty text.
 
         For keys that one run may tighten.
         """
@@ -109,5 +109,5 @@ def of_one_run(section: str) -> Mapping[str, PolicyKey]:
     }
 
 
-#: The sections of these.
+#: The sections of the keys that one run may tighten.
 OF_ONE_RUN = tuple(dict.fromkeys(key.section for key in keys().values() if key.facts.tightens))

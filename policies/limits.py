@@ -1,4 +1,4 @@
-"""How much a box may use: limits of one run, of all calls of a session, and of what is printed."""
+"""How much a box may use: limits of one run, of all calls of a session, and of printed output."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _bytes = between(0, EVER, "a size of 0 bytes or more, or none")
 class Output:
     """What the box may print: limits of bytes and lines, for each of stdout and stderr.
 
-    HTML and JavaScript that a program displays are carried out by the page that shows them, so a notebook shows them as
-    they are only if `display` names them. Of other HTML it shows tables and text, unless nothing but plain text is
+    HTML and JavaScript that a program displays are executed by the page that shows them, so a notebook shows them
+    unchanged only if `display` names them. Of other HTML it shows tables and text, unless nothing but plain text is
     named.
     """
 

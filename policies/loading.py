@@ -39,7 +39,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 def from_toml(text: str, *, name: str = "", folder: str | None = None) -> Policy:
     """Returns the policy in a TOML text.
 
-    name: what errors call the text. folder: what host paths and `extends` in it are relative to; by default the current
+    name: the text's name in errors. folder: host paths and `extends` in it are relative to this; by default the current
     folder.
     """
     return _resolve(_layers(_parsed(text, name), name, folder or "", ()))
@@ -177,7 +177,7 @@ def _as_table(section: str, value: Any) -> Any:
 
 
 def _restarts(path: KeyPath, value: Mapping[Any, Any]) -> bool:
-    """Whether a table names the kind of time: the start and rate of a file below mean nothing for another kind."""
+    """Whether a table names the kind of time: the start and rate of an extended file do not apply to another kind."""
     return path == ("time",) and "kind" in value
 
 
@@ -239,7 +239,7 @@ def _structured(data: Mapping[str, Any]) -> Policy:
 
 
 def _problems(error: BaseException, path: str) -> list[Problem]:
-    """Returns the leaves of cattrs' tree of errors, each with the path that its notes add up to."""
+    """Returns the leaves of cattrs' tree of errors, each with the path from its notes."""
     if isinstance(error, cattrs.BaseValidationError):
         return [problem for below in error.exceptions for problem in _problems(below, path + _step(below, path))]
     if isinstance(error, PolicyError):

@@ -1,4 +1,4 @@
-"""Turns what a caller has given into the policy that it means."""
+"""Converts a caller's argument into a policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxybox.policies.named import PRESETS, is_file_name, preset
 
 
 def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None) -> Policy:
-    """Returns the policy that is meant by a Policy, a preset's name, a TOML file, a dict, or None (default).
+    """Returns the policy of a Policy, a preset's name, a TOML file, a dict, or None (default).
 
     A text that ends in ".toml" or has a "/" is the name of a file. Raises PolicyError.
     """

@@ -1,8 +1,8 @@
-"""A policy: what a box may do, as data. Each section is a frozen class; the larger ones have files of their own.
+"""A policy: what a box may do, as data. Each section is a frozen class; the larger ones have their own files.
 
-Rules: a value that makes no sense is refused when the object is constructed, with a PolicyError that reports all
-faults. Nothing changes afterwards, and nothing here looks at the host. Sizes are bytes and durations are seconds once
-converted; None is no limit. What a field is for stands with it (declaring.py), and nowhere else.
+Rules: an invalid value is refused when the object is constructed, with a PolicyError that reports all faults. Nothing
+changes afterwards, and nothing here reads the host. Sizes are bytes and durations are seconds after conversion; None is
+no limit. The purpose of a field is in its declaration (declaring.py), and nowhere else.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _to_layers(value: Iterable[str]) -> tuple[str, ...]:
 @model("")
 @attrs.frozen(kw_only=True)
 class Policy:
-    """Everything that a box may do. Each section may be given as its class or as a dict.
+    """Everything that a box may do. Each section may be an instance of its class or a dict.
 
     Raises PolicyError, which reports all faults at once.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxybox.policies.errors import PolicyError, Problem, shown
 
-if TYPE_CHECKING:  # else it is imported where a time is written otherwise than as a number: few runs need it
+if TYPE_CHECKING:  # otherwise it is imported only for times that are no numbers: few runs need it
     import datetime
 
 Moment: TypeAlias = "float | str | datetime.datetime | datetime.date"

@@ -1,7 +1,7 @@
 """The policies that come with proxybox, as objects, so that using one reads no file.
 
-Rule: "default" has the default of every field, which stands with the field. For each of the others there is an equal
-policy in presets/*.toml, to copy from, with the reasons for the numbers; the tests check that they are equal.
+Rule: "default" has the default of every field, which is declared with the field. For each of the others there is an
+equal policy in presets/*.toml, to copy from, with the reasons for the numbers; the tests check that they are equal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PRESETS: Final[Mapping[str, str]] = {
 
 
 def is_file_name(text: str) -> bool:
-    """Whether a policy given as text is the name of a file, not of a preset."""
+    """Whether a policy's name is the name of a file, not of a preset."""
     return text.endswith(".toml") or "/" in text
 
 

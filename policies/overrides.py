@@ -1,6 +1,6 @@
 """Makes one policy from another, by keyword arguments or `--set KEY=VALUE`.
 
-Rule: tables are merged into the existing ones, and everything else replaces the existing value. This is the same in
+Rule: tables are merged into the existing ones, and all other values replace the existing value. This is the same in
 both ways, and in a file that extends another (loading.py).
 """
 
@@ -21,7 +21,7 @@ from proxybox.policies.models import SECTIONS, Policy, Time
 def evolve(policy: Policy, /, **policy_fields: Any) -> Policy:
     """Returns `policy` with some fields replaced, as by the keyword arguments of `run` and `Sandbox`.
 
-    A section may be given as its class, which replaces it, or as a dict, which changes the keys that it names:
+    A section may be an instance of its class, which replaces it, or a dict, which changes the keys that it names:
     evolve(policy, limits={"wall_time": 3}). A dict of `variables` changes those that it names, too. Raises PolicyError
     with all faults.
     """
@@ -51,7 +51,7 @@ def _merged(section: Any, value: Any) -> Any:
         return value
     fields = fields_of(cls, value)
     if cls is Time and fields.get("kind", section.kind) != section.kind:
-        return build(Time, value)  # the start and rate of another kind mean nothing to it
+        return build(Time, value)  # the start and rate of another kind do not apply to it
     variables = fields.get("variables")
     if isinstance(variables, Mapping) and hasattr(section, "variables"):
         fields["variables"] = {**section.variables, **variables}
@@ -60,11 +60,11 @@ def _merged(section: Any, value: Any) -> Any:
 
 
 def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> Policy:
-    """Returns `policy` with limits of one run in place of its own: tables of keys of `Limits` and of `Output`.
+    """Returns `policy` with limits of one run instead of its own: tables of keys of `Limits` and of `Output`.
 
-    None may be looser than the policy's. Where the policy has no limit, any is tighter. Keys of which the declaration
-    does not say that one run may tighten them (`limits.nursery`, `output.escapes`) are no limits of a run. Raises
-    PolicyError with all faults.
+    None may be looser than the policy's. Where the policy has no limit, any is tighter. Keys that one run may not
+    tighten by their declaration (`limits.nursery`, `output.escapes`) are no limits of a run. Raises PolicyError with
+    all faults.
     """
     sections: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -80,10 +80,10 @@ def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> P
 
 
 def restricted(policy: Policy, /, **policy_fields: Any) -> Policy:
-    """Returns `policy` with some fields replaced, as by `evolve`, and none of the limits of a run looser.
+    """Returns `policy` with some fields replaced, as by `evolve`, but with no limit of a run looser.
 
-    Of such a limit (they are those of `tightened`), the tighter one counts. `preload` and `require_layers` are added to
-    those of the policy. Raises PolicyError with all faults.
+    Of each such limit (of `tightened`), the tighter value counts. `preload` and `require_layers` are added to those of
+    the policy. Raises PolicyError with all faults.
     """
     changed = evolve(policy, **policy_fields)
     fields: dict[str, Any] = {}
@@ -100,7 +100,7 @@ def restricted(policy: Policy, /, **policy_fields: Any) -> Policy:
 
 
 def check_timeout(policy: Policy, seconds: float) -> None:
-    """Checks that a time limit of one run, in place of its policy's, is not looser than that. Raises PolicyError."""
+    """Checks that a time limit of one run is not looser than its policy's. Raises PolicyError."""
     key = keys()["limits.wall_time"]
     if allowed := key.looser(key.of(policy), seconds):
         raise PolicyError(
@@ -109,10 +109,10 @@ def check_timeout(policy: Policy, seconds: float) -> None:
 
 
 def within(policy: Policy, wanted: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Returns tables for `tightened`: what is wanted of one run, or the policy's limit where that is tighter.
+    """Returns tables for `tightened`: the wanted limits of one run, or the policy's limit where that is tighter.
 
-    wanted: by keys such as "limits.memory" that take numbers; what is less than the least that a key takes becomes
-    that. Raises PolicyError for other keys.
+    wanted: by keys such as "limits.memory" that accept numbers; a number below a key's range becomes the range's least
+    number. Raises PolicyError for other keys.
     """
     tables: dict[str, dict[str, float]] = {}
     for name, value in wanted.items():
@@ -162,7 +162,7 @@ def _unknown(problem: Problem) -> Problem:
 def find_key(name: str) -> str:
     """Returns the dotted path of the key of that name in any section; empty when there is none.
 
-    A key that both `limits` and `session` have is taken for that of `limits`, which comes first.
+    For a key that both `limits` and `session` have, it is that of `limits`.
     """
     return next((key.name for key in keys().values() if key.section and key.field.name == name), "")
 

@@ -1,4 +1,4 @@
-"""Files that somebody has named are opened as regular files alone: a FIFO would be waited for, a device never ends."""
+"""Opens files only if they are regular files: opening a FIFO would wait, and reading a device may never end."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import stat
 def regular(path: str, flags: int) -> int:
     """Opens a regular file: the `opener` of open(). Raises OSError for anything else, without waiting for it.
 
-    One that O_CREAT makes is of this user alone.
+    A file that O_CREAT makes is accessible only to this user.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     mode = os.fstat(descriptor).st_mode

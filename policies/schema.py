@@ -1,7 +1,7 @@
 """The JSON Schema (2020-12) of a policy file, for editors and for programs that write policies.
 
-Rule: what `from_dict` takes, the schema takes. It refuses what a schema can refuse: unknown keys, other types, numbers
-out of their range, words that are none of the choices. What follows from several keys is for `from_dict` to say.
+Rule: the schema accepts everything that `from_dict` accepts. It refuses what a schema can refuse: unknown keys, other
+types, numbers out of their range, words that are none of the choices. Only `from_dict` checks combinations of keys.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NO_LIMIT: Final = {"anyOf": [
     {"enum": ["none", "unlimited", None]},
     {"type": "string", "pattern": r"^\s*(?:[nN][oO][nN][eE]|[uU][nN][lL][iI][mM][iI][tT][eE][dD])\s*$"},
 ]}  # fmt: skip
-#: The seconds from 1970 until 2200, which moments may have.
+#: The seconds from 1970 until 2200: the largest moment.
 _MOST_SECONDS: Final = 7_258_118_400
 _SIZE_TEXT: Final = {"type": "string", "pattern": rf"^\s*{SIZE.pattern}\s*$"}
 _DURATION_TEXT: Final = {"type": "string", "pattern": rf"^\s*(?=\S)(?:{NUMBER.pattern}|{DURATION.pattern})\s*$"}
@@ -34,7 +34,7 @@ _VARIABLE: Final = rf"^(?!{'|'.join(LOADER_VARIABLES)})[^=\u0000]+$"
 
 
 def schema() -> Schema:
-    """Returns the schema of a policy as a TOML file or a dict has it."""
+    """Returns the schema of a policy in a TOML file or a dict."""
     properties = {section: _section(section) for section in SECTIONS}
     properties |= {key.field.name: _key(key) for key in keys().values() if not key.section}
     extends = {"type": "string", "description": "The name of a preset, or another file, that this one changes."}
@@ -111,7 +111,7 @@ def _text(key: PolicyKey) -> Schema:
     return {"type": "string", "pattern": f"^(?:{validator.pattern.pattern})$", "maxLength": validator.maximum}
 
 
-#: What a value is in each measure; sizes and durations are texts, too.
+#: The schema of a value in each measure; sizes and durations may be texts, too.
 _MEASURES: Final[dict[Measure, Callable[[PolicyKey], Schema]]] = {
     Measure.SIZE: _number("integer"),
     Measure.DURATION: _number("number"),

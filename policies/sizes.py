@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxybox.policies.errors import PolicyError, Problem, shown
 
-if TYPE_CHECKING:  # else it is imported where a caller gives something of it: few runs need it
+if TYPE_CHECKING:  # otherwise it is imported only for values that are no number or text: few runs need it
     import datetime
 
 SIZES: Final = 'a size such as "512M", "1GiB" or 1_000_000 (bytes), or "none"'

@@ -1,17 +1,17 @@
-"""Reads TOML that somebody else may have written."""
+"""Reads TOML from untrusted sources."""
 
 import re
 import tomllib
 from typing import Any
 
-#: tomllib takes the square of the number of a key's parts: half a minute for 100 kB of dots. So many take 1 ms.
+#: The time of tomllib grows with the square of a key's parts: half a minute for 100 kB of dots. This many take 1 ms.
 _MOST_PARTS = 256
 _PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![\w.-])(?<!\.[ \t]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MOST_PARTS}}}")
 
 
 def loads(text: str) -> dict[str, Any]:
-    """Returns what a TOML text says. Raises ValueError for any other one, and for one that would take long."""
+    """Returns the content of a TOML text. Raises ValueError for other texts, and for a text that would take long."""
     if _LONG_KEY.search(text):
         raise ValueError(f"a key of more than {_MOST_PARTS} parts")
     try:

@@ -1,4 +1,4 @@
-"""Contents of mounts that the policy itself gives: trees of files as dicts; and the form of --mount.
+"""Contents of mounts that are in the policy itself: trees of files as dicts; and the form of --mount.
 
 Rule: the results are in one form: nested dicts that cannot change, names without "/", contents as bytes.
 """
@@ -21,7 +21,7 @@ _DEPTH_MAX: Final = 64
 def to_tree(value: Mapping[str, Any]) -> Tree:
     """Converts a tree of files: names (or paths below, such as "src/a.py") to text, bytes or further such tables.
 
-    Raises PolicyError for a name that no file can have, a path given twice, and other contents.
+    Raises PolicyError for a name that no file can have, a path that occurs twice, and other contents.
     """
     root: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -76,7 +76,7 @@ def _frozen(tree: dict[str, Any]) -> Tree:
 
 
 def to_content(value: object) -> bytes:
-    """Returns the bytes of a file: bytes as they are, text as UTF-8."""
+    """Returns the bytes of a file: bytes unchanged, text as UTF-8."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):

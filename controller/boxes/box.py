@@ -1,7 +1,6 @@
 """A box: one program, the world that it sees, the guest that runs it, and the result.
 
-`BoxRunner.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `BoxResult` that it
-returns.
+`BoxRunner.run` lists the steps in order. When a guest has ended, only the `BoxResult` remains of it.
 """
 
 import contextlib
@@ -34,13 +33,13 @@ from proxybox.controller.world.stdin import Stdin
 from proxybox.controller.world.streams import NO_STREAMS, StandardStreams
 from proxybox.policies import Policy
 
-#: When a box that has kept more than this in memory has ended, its world is garbage-collected at once.
+#: When a box with more than this in files in memory has ended, its world is garbage-collected at once.
 COLLECT_BYTES = 4 << 20
 
-#: For a caller that wants no output, this much of the end of standard error is kept.
+#: Bytes at the end of standard error that are stored for a caller that wants no output.
 ERROR_TAIL = 1 << 16
 
-#: Bytes that a guest has not used of its memory, at its peak, when it had none left for what is usual.
+#: A guest that had at most this many bytes of its memory left, at its peak, counts as one without memory.
 _NOTHING_LEFT = 2 << 20
 #: The last words of a PyPy that marshals its own calls, when its garbage collector or its wire ran out of memory.
 _OUT_OF_MEMORY = re.compile(rb"\bout of memory\b|\bRPython error: MemoryError\b|\bcommand M: failed to allocate\b")
@@ -50,10 +49,10 @@ _OUT_OF_MEMORY = re.compile(rb"\bout of memory\b|\bRPython error: MemoryError\b|
 class Usage:
     """What a run has cost. Times are in seconds of the host's clock, sizes in bytes.
 
-    queue: the wait until a pool had room for it. start: the time until the first OS call of the sealed guest; in a box
-    that stood ready, none of that. wall: from start to end. cpu: CPU time of the guest. controller: CPU time that the
+    queue: the wait until a pool had room for it. start: the time until the first OS call of the sealed guest; 0 in a
+    box that was ready before. wall: from start to end. cpu: CPU time of the guest. controller: CPU time that the
     controller has spent on its calls, without functions of the caller's; it differs from run to run. calls: OS calls,
-    without readings of clocks. memory: the guest's resident memory at its peak, None where it could not be seen (in
+    without readings of clocks. memory: the guest's resident memory at its peak, None where it could not be read (in
     sessions). input: bytes taken from standard input. output: bytes printed. disk: bytes of files that it has added.
     """
 
@@ -71,7 +70,7 @@ class Usage:
 
 @attrs.frozen(kw_only=True, eq=False)
 class RunFacts:
-    """What the controller knows of a program that has ended, or of one command of a session.
+    """What the controller knows about a program that has ended, or about one command of a session.
 
     outcome: how the guest ended; None while it lives. out_of_memory: whether the guest, if the program crashed or the
     command failed, had used up its memory, as far as the controller can tell.
@@ -87,12 +86,12 @@ class RunFacts:
 
     @property
     def stdout(self) -> bytes:
-        """What was printed to standard output."""
+        """The bytes that were printed to standard output."""
         return self.output.stdout
 
     @property
     def stderr(self) -> bytes:
-        """What was printed to standard error."""
+        """The bytes that were printed to standard error."""
         return self.output.stderr
 
 
@@ -100,8 +99,8 @@ class RunFacts:
 class BoxResult(RunFacts):
     """The result of a box whose guest has ended.
 
-    exceeded: limits of the world that were reached ("disk", "output", "memory": it had none left at some time).
-    changes: for each overlay, /box first.
+    exceeded: limits of the world that were reached ("disk", "output", "memory": at some time, the guest had no memory
+    left). changes: for each overlay, /box first.
     """
 
     outcome: Outcome
@@ -110,7 +109,7 @@ class BoxResult(RunFacts):
     layers: Mapping[str, str]
 
 
-#: A function that is given the interpreter's arguments, the builder of the world, and the start time, and returns a box
+#: A function that gets the interpreter's arguments, the builder of the world, and the start time, and returns a box
 #: that is ready to be served (`BoxRunner.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
@@ -141,7 +140,7 @@ class BoxRunner:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether `cancel` was called, so that no program shall begin any more."""
+        """Whether `cancel` was called. Then no program begins any more."""
         return bool(self._cancelled)
 
     def cancel(self) -> None:
@@ -149,7 +148,7 @@ class BoxRunner:
 
         Their runs return, with the status "cancelled".
         """
-        self._cancelled.add(True)  # before the look: a driver that is added from here on finds it
+        self._cancelled.add(True)  # before the loop: a driver that is added later finds it
         for driver in tuple(self._running):
             driver.cancel()
 
@@ -171,9 +170,9 @@ class BoxRunner:
         streams: StandardStreams = NO_STREAMS,
         start: "Start | None" = None,
     ) -> BoxResult:
-        """Runs the interpreter with `words` as its arguments until it has ended.
+        """Runs the interpreter with the arguments `words` until it has ended.
 
-        folder: what stands at /box. start: makes the guest, instead of `BoxRunner.start`.
+        folder: the content of /box. start: the function that starts the guest, instead of `BoxRunner.start`.
 
         Raises SandboxStartError, and whatever a callback or an interceptor raises, after the guest was ended.
         """
@@ -198,7 +197,7 @@ class BoxRunner:
         streams: StandardStreams = NO_STREAMS,
         start: "Start | None" = None,
     ) -> "LiveBox":
-        """Prepares a box as `run` does, but leaves the running to another driver. The caller closes the box."""
+        """Prepares a box as `run` does, for a caller that runs it with another driver. The caller closes the box."""
         started = time.monotonic_ns()
         with contextlib.ExitStack() as undo, Undisturbed():
             builder = self.world(start is not None, Stdin(streams.stdin), *self._sinks(streams))
@@ -211,7 +210,7 @@ class BoxRunner:
             return live
 
     def world(self, is_warm: bool, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
-        """Returns a world that is complete but for the contents of /box.
+        """Returns a world that is complete except for the content of /box.
 
         The caller closes it. Raises SandboxStartError.
         """
@@ -228,7 +227,7 @@ class BoxRunner:
         return builder
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> "LiveBox":
-        """Returns a guest that is sealed and waits to begin, in the world that was built.
+        """Starts a guest in the world of the builder, and returns it when it is sealed and waits to begin.
 
         changes: fields of its LaunchSpec. The caller holds signal handlers back, and closes the guest. Raises
         SandboxStartError.
@@ -244,7 +243,7 @@ class BoxRunner:
     ) -> "LiveBox":
         """Returns the box of a guest and its world.
 
-        undo: releases what the guest holds; the box takes it over.
+        undo: releases the guest's resources; the box takes it over.
         """
         world = builder.world
         world.clock.guest_pid = process.pid
@@ -260,7 +259,7 @@ class BoxRunner:
         )  # fmt: skip
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """Returns what answers a guest's calls, and what waits for them."""
+        """Returns the dispatcher, which answers a guest's calls, and the driver, which waits for them."""
         world = builder.world
         dispatcher = Dispatcher(world, self.interceptors, self.audit)
         process.channel = self.guest.channel(process.channel, world, dispatcher, builder.environment)
@@ -289,11 +288,11 @@ class BoxRunner:
             self._running.discard(live.driver)
 
     def _sinks(self, streams: StandardStreams) -> tuple[OutputSink, OutputSink]:
-        """Returns both output streams; a stream that is not kept is a terminal if the caller's own stream is one."""
+        """Returns both output streams. A stream that is not stored is a terminal if the caller's own stream is one."""
         policy, keep = self.policy.output, streams.keep
         tty = [not keep and _is_terminal(fd) for fd in (1, 2)]
         stdout = OutputSink("stdout", policy, None, streams.stdout, keep=keep, is_tty=tty[0], winsize=_window(1))
-        # The end of standard error tells how a program failed, so it is always kept.
+        # The end of standard error says why a program failed, so it is always stored.
         window = _window(2)
         stderr = OutputSink(
             "stderr",
@@ -308,7 +307,7 @@ class BoxRunner:
         return stdout, stderr
 
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
-        """Returns what a guest of this box is started with."""
+        """Returns the LaunchSpec of a guest of this box."""
         policy, guest = self.policy, self.guest
         limits, cpu = policy.limits, policy.limits.cpu_time
         seeded = policy.randomness != "system"
@@ -336,12 +335,12 @@ class BoxRunner:
 
 @attrs.define(kw_only=True, eq=False)
 class LiveBox:
-    """A guest that runs in its world, and what serves it.
+    """A guest that runs in its world, with its dispatcher and its driver.
 
     started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count.
-    calls_before, cpu_before_ns: the calls of its main thread, clock readings included, and its CPU time before it was
-    given a program. on_report: called with the result before `report` returns it. outcome: how a session has ended;
-    None where it has not, or where this is no session.
+    calls_before, cpu_before_ns: the calls of its main thread, clock readings included, and its CPU time before it got a
+    program. on_report: called with the result before `report` returns it. outcome: how a session has ended; None where
+    it has not, or where this is no session.
     """
 
     policy: Policy
@@ -360,24 +359,24 @@ class LiveBox:
 
     @property
     def world(self) -> World:
-        """What the guest sees."""
+        """The world of the guest."""
         return self.builder.world
 
     def close(self) -> None:
-        """Ends the guest, and releases everything that was held for it."""
+        """Ends the guest, and releases all its resources."""
         if self.world.port is None:
             self.undo.pop_all().close()
         else:
             self.bury()
 
     def bury(self) -> None:
-        """Does what `close` does, but waits for nothing: the reaper's thread does the rest."""
-        if self.world.exit_code is None:  # otherwise the guest waits for an answer that never comes
+        """Does what `close` does, but without waiting: the reaper's thread does the rest."""
+        if self.world.exit_code is None:  # otherwise the guest waits forever for an answer
             self.process.watch.kill()
         reaper().bury(self.undo.pop_all().close)
 
     def charge(self) -> None:
-        """From now on time counts against the limits of the policy."""
+        """Begins to count time against the limits of the policy."""
         cpu, wall, watch = self.policy.limits.cpu_time, self.policy.limits.wall_time, self.process.watch
         watch.begin_sharing()
         watchdog().make_way(watch.cpu)
@@ -426,9 +425,10 @@ class LiveBox:
 
 
 def collect_behind(builder: WorldBuilder) -> None:
-    """Collects the garbage of a run that has ended and kept much in memory.
+    """Collects the garbage of a run that has ended, if it had large files in memory.
 
-    A world is full of reference cycles: until the collector's next run, several large worlds could be kept.
+    A world has many reference cycles: without this, several large worlds could stay in memory until the next
+    collection.
     """
     if builder.quota.used_bytes > COLLECT_BYTES:
         gc.collect()

@@ -1,7 +1,7 @@
 """The files of a live box, as its caller reads and changes them: in the program's tree, with the program's rights.
 
 Rules: none of the program's code runs for this. Only regular files are read and written: a read from a device or a pipe
-may have to wait, and nothing would end the wait. The caller bounds the sizes.
+could wait forever. The caller bounds the sizes.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class FileEntry:
 
 
 class DiskLimitReached(OSError):
-    """A limit of the box leaves no room for a file: ENOSPC, in words that name the limit."""
+    """A limit of the box leaves no room for a file: ENOSPC, with a message that names the limit."""
 
     def __init__(self, why: str, path: str) -> None:
         super().__init__(errno.ENOSPC, why, path)
@@ -86,7 +86,7 @@ def _readable(world: World, path: str, limit: int) -> RegularFile:
 
 
 def room(world: World, path: str, size: int = 0, *, parents: bool = False) -> int:
-    """Returns how many bytes may be written to a file: nothing is changed, but that `parents` makes folders above it.
+    """Returns how many bytes may be written to a file. Changes nothing, except that `parents` makes folders above it.
 
     Raises OSError where the file cannot be written, and DiskLimitReached where `size` bytes are too many.
     """
@@ -94,11 +94,11 @@ def room(world: World, path: str, size: int = 0, *, parents: bool = False) -> in
 
 
 def write(world: World, path: str, data: Iterable[bytes], size: int, *, parents: bool = False) -> None:
-    """Makes a regular file, or replaces its content. data: pieces, of so many bytes together.
+    """Makes a regular file, or replaces its content. data: pieces, `size` bytes in all.
 
-    parents: makes missing folders above it too. What is there stays until all is written: then the new file takes its
-    name. A file is changed in place where it is the host's own, whose owner, ACL and extended attributes a new file
-    would not have; where it has another name; and where the folder cannot be changed or there is no room for both.
+    parents: makes missing folders above it too. An old file stays until all is written; then the new file takes its
+    name. A file is changed in place in these cases: it is the host's own, and a new file would not have its owner, ACL
+    and extended attributes; it has another name; its folder cannot be changed; or there is no room for both files.
     Raises OSError as open(2) and write(2) do, and DiskLimitReached before anything is changed.
     """
     place = _place(world, path, parents=parents)
@@ -113,7 +113,7 @@ def write(world: World, path: str, data: Iterable[bytes], size: int, *, parents:
 
 @attrs.frozen
 class _Place:
-    """Where a file is written. directory, name: of its own, behind all links. node: the file that is there now."""
+    """Where a file is written. directory, name: its place after all links are followed. node: the file there now."""
 
     world: World
     path: str
@@ -122,7 +122,7 @@ class _Place:
     node: RegularFile | None
 
     def check(self, size: int) -> int:
-        """Returns how many bytes there is room for. Raises OSError."""
+        """Returns for how many bytes there is room. Raises OSError."""
         quota, left = self.directory.superblock.quota, None
         if self.node is None:
             namei.may_create(self.directory, self.world.credentials)
@@ -130,7 +130,7 @@ class _Place:
         else:
             namei.need(self.node, self.world.credentials, abi.W_OK)
         found = quota.free_pages() * PAGE + _given_back(self.node)
-        if isinstance(self.node, HostFile) and size > (there := self.node.room()):  # what is there is cut off first
+        if isinstance(self.node, HostFile) and size > (there := self.node.room()):  # the old content is removed first
             raise OSError(errno.ENOSPC, f"the host's disk has room for {there:,} bytes", self.path)
         if left == 0:
             raise DiskLimitReached("limits.files leaves no room for another file", self.path)
@@ -139,7 +139,7 @@ class _Place:
         return found
 
     def is_replaced(self, size: int) -> bool:
-        """Whether a new file can take the place of the one that is there."""
+        """Whether a new file can replace the file that exists."""
         quota, creds = self.directory.superblock.quota, self.world.credentials
         if self.node is None or isinstance(self.node, HostFile):
             return False
@@ -177,7 +177,7 @@ def _place(world: World, path: str, *, parents: bool) -> _Place:
 
 
 def _given_back(node: RegularFile | None) -> int:
-    """The bytes that a file gives back when it is changed in place. What stands for a file below takes up none."""
+    """The bytes that are freed when a file is changed in place: none, where it only shows a file below an overlay."""
     is_own = isinstance(node, MemoryFile) and getattr(node, "file_below", None) is None
     return node.stat().blocks * 512 if is_own and node is not None else 0
 
@@ -195,7 +195,7 @@ def _replace(world: World, place: _Place, old: RegularFile, data: Iterable[bytes
 
 
 def _make(world: World, place: _Place, name: bytes, data: Iterable[bytes]) -> None:
-    """Makes a file whose name is free; nothing is left of it when that fails."""
+    """Makes a file whose name is free. When that fails, the file is removed again."""
     try:
         _fill(world, place, name, data)
     except BaseException:

@@ -1,9 +1,9 @@
-"""Copies worlds: `copy_world` makes a world that goes on independently from the state of another.
+"""Copies worlds: `copy_world` makes a world that has the state of another one, and then changes independently.
 
-A branch of a session sees what its trunk saw at the branching: files, descriptors, offsets, locks, pending signals,
-alarms, and the time. Where the policy seeds the stream of random bytes, both continue from the same position and draw
-the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch, being the whole
-session again, keeps them. copyingfiles.py has the rules, and copies the tree and the open files.
+A branch of a session begins with the state of the session at that moment: files, descriptors, offsets, locks, pending
+signals, alarms, and the time. Where the policy seeds the stream of random bytes, both continue from the same position
+and draw the same numbers. A process that fork(2) makes loses its alarms and its pending signals; a branch keeps them,
+because it is the whole session once more. copyingfiles.py has the rules, and copies the tree and the open files.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def check_copyable(world: World) -> None:
 def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, pid: int) -> World:
     """Returns the copy, which has its own streams and its own process id.
 
-    The copy is complete only after the caller has told the copier what stands for the object that holds the world's
-    facts (`stand_for`), and has called `copier.finish`. What drivers and sessions put into a world (on_exit, on_fork,
-    grant_library, port) is as in a new world: the driver and the session of the copy set it.
+    The copy is complete only when the caller has called `copier.stand_for` for the object that holds the world's facts,
+    and then `copier.finish`. Fields that drivers and sessions set (on_exit, on_fork, grant_library, port) are as in a
+    new world: the driver and the session of the copy set them.
     """
     of = copier.of
     copier.stand_for(old.stdin, stdin)
@@ -58,7 +58,7 @@ def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, std
         exceeded=set(old.exceeded), threads=[thread], thread=thread, epoll_watches=old.epoll_watches,
         changes=of(old.changes), steps=of(old.steps), anonymous=of(old.anonymous), termios=old.termios,
         thread_limit=old.thread_limit, next_tid=max(old._next_tid, pid + 1), allotment=of(old.allotment),
-        futexes=None,  # what is recorded is not copied
+        futexes=None,  # a session that is recorded is not copied
     )  # fmt: skip
     copier.stand_for(old, new)
     _copy_signals(old.signals, new.signals, thread)
@@ -95,7 +95,7 @@ def _thread(copier: Copier, old: GuestThread, pid: int) -> GuestThread:
 
 def _copy_signals(old: SignalState, new: SignalState, thread: GuestThread) -> None:
     def own(signals: list[Signal]) -> list[Signal]:
-        """Returns the signals to the process and to the thread that goes on."""
+        """Returns the signals to the process and to the thread that exists in the copy."""
         return [signal if signal.thread is None else attrs.evolve(signal, thread=thread) for signal in signals
                 if signal.thread is None or not signal.thread.exited]  # fmt: skip
 
@@ -117,9 +117,9 @@ def _clock(copier: Copier, old: Clock) -> Clock:
 
 @copies(Randomness)
 def _randomness(copier: Copier, old: Randomness) -> Randomness:
-    """A seeded stream continues from the same position, so that a copy is repeatable too.
+    """Returns a stream that continues from the same position if it is seeded, so that a copy is repeatable too.
 
-    Random bytes that the host has made are used only once, so the copy does not get them.
+    Random bytes of the host are used only once, so the copy does not get them.
     """
     return copier.plain(old, _made=bytearray(old._made if old.seeded else b""))
 

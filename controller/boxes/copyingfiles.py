@@ -1,10 +1,10 @@
-"""Copies the nodes and open file descriptions of a world, so that the copy goes on independently from the same state.
+"""Copies the nodes and open file descriptions of a world, so that the copy changes independently.
 
 Rules: every object is copied once, by the function that is registered here for exactly its class. A class without such
-a function is a fault of proxybox; its objects are never shared silently. The function makes the copy, and leaves for
-later (`later`) whatever may be nested deeply or refer back to the object, so that the recursion here never depends on
-how deeply a guest nests. Objects of the classes named by `shares` are shared: they never change, or belong to no box.
-Contents of files are shared until they are written (memory.py).
+a function is a fault of proxybox; its objects are never shared silently. The function makes the copy. It leaves objects
+that may be nested deeply, or refer back to the object, to `later`, so that the depth of the recursion here does not
+depend on the guest. Objects of the classes named by `shares` are shared: they never change, or belong to no box.
+The content of a file is shared until it is written (memory.py).
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def is_known(kind: type) -> bool:
 
 
 class Copier:
-    """The making of one copy.
+    """Makes one copy of a world.
 
-    closing: collects what closes the host's resources that the copy holds. fill_later: whether folders in memory are
+    closing: the exit stack that closes the host's resources of the copy. fill_later: whether folders in memory are
     filled when they are first needed. This is for originals that never change: few boxes look into /proc or /dev.
     """
 
@@ -125,16 +125,16 @@ class Copier:
         return id(old) in self._copies
 
     def later(self, fill: Fill, old: Any, new: Any) -> None:
-        """Calls `fill` in `finish`, where no other object is half copied, to fill `new` from `old`."""
+        """Has `finish` call `fill`, to fill `new` from `old`: then no other object is half copied."""
         self._unfilled.append((fill, old, new))
 
     def weakly(self, old: WeakValueDictionary[bytes, Any], new: WeakValueDictionary[bytes, Any]) -> None:
-        """Has `finish` put into `new` the copies of those values of `old` that other objects hold too."""
+        """Makes `finish` put into `new` the copies of those values of `old` to which other objects refer, too."""
         if old:
             self._weak.append((old, new))
 
     def finish(self) -> None:
-        """Fills everything that was left for later."""
+        """Fills all objects that were passed to `later`."""
         unfilled = self._unfilled
         while unfilled:
             fill, old, new = unfilled.pop()
@@ -144,7 +144,7 @@ class Copier:
             now.update({name: self.of(value) for name, value in was.items() if self.has(value)})
 
     def plain(self, old: _T, **replaced: Any) -> _T:
-        """Returns a copy of an object whose fields are numbers, texts and bytes, but for those `replaced`."""
+        """Returns a copy of an object whose fields are numbers, texts and bytes, but for those in `replaced`."""
         kind = old.__class__
         new = object.__new__(kind)
         for name in _fields(kind):
@@ -203,7 +203,7 @@ def _superblock(copier: Copier, old: Superblock) -> Superblock:
 
 @copies(Changes)
 def _changes(copier: Copier, old: Changes) -> Changes:
-    """Returns new, empty `Changes`: in a copy, nothing waits yet of what waits in the original."""
+    """Returns new, empty `Changes`: no call waits in the copy yet."""
     return Changes()
 
 
@@ -221,13 +221,13 @@ def _listings(copier: Copier, old: Listings) -> Listings:
 
 @copies(Tree)
 def _tree(copier: Copier, old: Tree) -> Tree:
-    """Copies the mounts; the results of earlier lookups are found again."""
+    """Returns a tree with copies of the mounts, and with an empty cache of lookups."""
     new = object.__new__(Tree)
     new._followed, new._unfollowed, new._cached_for = {}, {}, None
     new.listings, new.steps = copier.of(old.listings), copier.of(old.steps)
     new._mounts, new._above = {}, {}
     for mounted in old._mounts.values():
-        copier.stand_for(mounted, {})  # open directories hold them, too
+        copier.stand_for(mounted, {})  # open directories refer to them, too
     copier.later(_fill_tree, old, new)
     return new
 
@@ -413,7 +413,7 @@ def _host_file(copier: Copier, old: HostFile) -> HostFile:
 
 
 def _opened_again(fd: int, mode: int) -> int:
-    """Opens a file again, so that the copy has an offset of its own: a box finds out by it where it has appended.
+    """Opens a file again, so that the copy has its own offset: a box reads the position after an append from it.
 
     A file that may not be opened any more is shared.
     """

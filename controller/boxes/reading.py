@@ -24,8 +24,9 @@ _MOST_SIGNATURES, _LONGEST_SIGNATURE = 64, 64 << 10
 class RecordReader:
     """A record, from its beginning to its end, once.
 
-    start: what START tells. run: how the run has ended, when all events were read; None in a record that was cut off.
-    inexact: from where on it cannot be replayed exactly, as it says at its end. chain: of all that was read.
+    start: the content of START. run: how the run has ended, when all events were read; None in a record that was cut
+    off. inexact: where exact replay ends, as the record says at its end. chain: the hash of everything that was read
+    (format.py).
     """
 
     start: dict[str, Any]

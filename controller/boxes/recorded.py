@@ -35,9 +35,9 @@ from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Mount, Policy
 from proxybox.policies.dumping import to_dict
 
-#: Bytes that a record may have where nothing else is said.
+#: The default limit of a record, in bytes.
 LIMIT: Final = 1 << 30
-#: What of a LaunchSpec a record tells, with the least number, and the first one that is too large.
+#: The fields of a LaunchSpec that a record has, each with its least value, and the first value that is too large.
 LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
     "pid": (1, 1 << 22), "uid": (0, 1 << 32), "gid": (0, 1 << 32), "memory": (0, 1 << 48), "nursery": (0, 1 << 40),
     "threads": (1, 257), "recorded": (0, 2), "serial": (0, 2),
@@ -48,11 +48,11 @@ LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
 class RecordedRunner(BoxRunner):
     """A box whose one run is recorded.
 
-    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. discard: removes a
-    record that would need more, without which the run goes on; it pays for no packing then. None where such a run is
-    ended. is_session: whether the guest takes commands until its caller closes it. redact: names of what the record
-    leaves out (redacting.py). queued: returns for how many seconds the run has waited for its turn. concluded: set when
-    the file is closed.
+    open_record: returns the file to write; called when the guest is sealed. limit: its most bytes. discard: removes a
+    record that would exceed the limit, so that the run continues without one; the packing of the record is not charged
+    to the run then. None: such a run is ended, and packing is charged. is_session: whether the guest takes commands
+    until its caller closes it. redact: names of the data that the record leaves out (redacting.py). queued: returns how
+    many seconds the run waited for its turn. concluded: set when the file is closed.
     """
 
     open_record: Callable[[], BinaryIO]
@@ -67,57 +67,57 @@ class RecordedRunner(BoxRunner):
 
     @property
     def is_observed(self) -> bool:
-        """Always: a record begins with the guest's start."""
+        """Always true: a record begins with the guest's start."""
         return True
 
     @property
     def chain(self) -> bytes:
-        """The chain of the whole record."""
+        """The hash of the whole record (format.py)."""
         return self._recorder[0].chain if self._recorder else b""
 
     @property
     def fault(self) -> str | None:
-        """Why the record is not complete; None where it is."""
+        """Why the record is not complete; None if it is complete."""
         return self._recorder[0].fault if self._recorder else "the box was not started"
 
     @property
     def inexact(self) -> Inexact | None:
-        """From where on the record cannot be replayed exactly; None where it can."""
+        """Where exact replay of the record ends; None if all of it can be replayed exactly."""
         return self._recorder[0].inexact if self._recorder else None
 
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
-        """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
+        """Returns the LaunchSpec of the guest: with fixed addresses, and without clocks that it can read by itself."""
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
         usual = super().spec(words, builder)
         made = attrs.evolve(
             usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True,
-            asks_for_room=False,  # what is used differs from run to run, and so would what is refused
+            asks_for_room=False,  # used memory differs from run to run, and so would refusals
         )  # fmt: skip
         self._launched.append(made)
         return made
 
     def _sinks(self, streams: StandardStreams) -> tuple[OutputSink, OutputSink]:
-        """As `BoxRunner._sinks`. Both keep what is printed, which the record tells, too."""
+        """As `BoxRunner._sinks`. Both store the output, which is also in the record."""
         sinks = super()._sinks(streams)
-        if self.policy.output.limit is not None:  # else it could be more than there is memory
+        if self.policy.output.limit is not None:  # without a limit, it could exceed the memory
             for sink in sinks:
                 sink.keep_all()
         return sinks
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
-        """As `BoxRunner.start`. Nothing that is recorded is copied."""
+        """As `BoxRunner.start`. A recorded guest cannot be copied."""
         return super().start(words, builder, started, **{**changes, "forks": False})
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxRunner.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`; at the end, the record is concluded."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self._close, live)
         return live
 
     def _close(self, live: LiveBox) -> None:
-        """Ends the record of a session that is closed, and closes the file."""
+        """Ends the record of a closed session, and closes the file."""
         try:
             if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
                 live.report(live.outcome or Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
@@ -126,7 +126,7 @@ class RecordedRunner(BoxRunner):
             self.concluded.set()
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxRunner.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a recorder."""
         world = builder.world
         redacted = Redacted.of(self.redact, world, builder.environment()) if self.redact else None
         with contextlib.ExitStack() as undo:
@@ -200,8 +200,8 @@ def _table() -> list[Any]:
 def _policy_as_data(policy: Policy, redact: tuple[str, ...]) -> dict[str, Any]:
     """Returns the policy as JSON has it, without values of redacted variables.
 
-    Contents that it was given as data are left out: what was read of them is recorded. With HOST redacted, a mount's
-    path in the box stands in the place of that on the host.
+    Contents that were given as data are left out: the record has the parts that were read. With HOST redacted, a
+    mount's path on the host is replaced by its path in the box.
     """
     variables = {name: "" if name in redact else value for name, value in policy.environment.variables.items()}
     policy = attrs.evolve(policy, environment=attrs.evolve(policy.environment, variables=variables))

@@ -1,4 +1,4 @@
-"""Boxes that are answered from a record: the same guest, in a world with its library alone, answered by events."""
+"""Boxes that are answered from a record: the same guest, in a world with only its library, answered by events."""
 
 import contextlib
 import functools
@@ -34,17 +34,17 @@ from proxybox.policies import Policy, PolicyError
 from proxybox.policies.checks import to_variables
 from proxybox.policies.loading import from_dict
 
-#: What it was where a record of an earlier version does not tell.
+#: Values of fields that records of earlier versions do not have.
 _UNTOLD: Final = {"serial": 0}
 #: The most bytes of one text of START.
 _MOST_TEXT: Final = 1 << 20
-#: Bytes of each stream that a replay keeps.
+#: The most bytes of each stream that a replay stores.
 _MOST_OUTPUT: Final = 64 << 20
 
 
 @attrs.frozen(eq=False)
 class Standing:
-    """Where a replay stands: a call is as recorded, and waits for its answer. number: of the call, from 1 on."""
+    """A replay at a call that is as recorded, and waits for its answer. number: of the call, counted from 1."""
 
     process: GuestProcess
     driver: ReplayDriver
@@ -58,7 +58,7 @@ class Standing:
 
     @property
     def asked(self) -> RequestText:
-        """The call, for people."""
+        """The call as text for people."""
         return self.driver.replayer.request_text(self.call.channel, self.call.frame)
 
 
@@ -66,8 +66,8 @@ class Standing:
 class ReplayedRunner(BoxRunner):
     """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
-    on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
-    looked into then. loosely: see `Replayer`.
+    on_call: called with each call that is as recorded, or only with call `at`, before it is answered; the guest can be
+    inspected then. loosely: see `Replayer`.
     """
 
     record: RecordReader
@@ -96,7 +96,7 @@ class ReplayedRunner(BoxRunner):
 
     @property
     def is_observed(self) -> bool:
-        """Always: a record begins with the guest's start."""
+        """Always true: a record begins with the guest's start."""
         return True
 
     @property
@@ -109,17 +109,17 @@ class ReplayedRunner(BoxRunner):
 
     @property
     def replayer(self) -> Replayer:
-        """What answers the guest, once it is started."""
+        """The Replayer that answers the guest, when it was started."""
         return self._replayer[0]
 
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
-        """Returns how the recorded guest was started."""
+        """Returns the LaunchSpec of the recorded guest."""
         start = self.record.start
         argv, environment = start.get("argv"), start.get("environment")
         if not isinstance(environment, dict) or not _are_texts(argv) or not _are_texts([*chain(*environment.items())]):
             raise RecordError("the record does not tell how its interpreter was started")
         try:
-            to_variables(environment)  # before the seal, the loader of libraries obeys some of them
+            to_variables(environment)  # before the seal, the dynamic linker obeys some of them
         except PolicyError as error:
             raise RecordError(f"the record's environment makes no sense: {error}") from None
         made = attrs.evolve(
@@ -131,7 +131,7 @@ class ReplayedRunner(BoxRunner):
         return attrs.evolve(made, forks=self.on_call is not None)
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxRunner.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`; at the end, the replay is concluded."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self.replayer.conclude)
@@ -142,7 +142,7 @@ class ReplayedRunner(BoxRunner):
         return run
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxRunner.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a Replayer as the dispatcher."""
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.settings_at)
         replayer.speed, replayer.loosely = self.speed, self.loosely
@@ -167,7 +167,7 @@ class ReplayedRunner(BoxRunner):
 
 
 def _launch_of(stored: Any) -> dict[str, Any]:
-    """Returns the fields of a LaunchSpec that a record tells. Raises RecordError for values that cannot be."""
+    """Returns the fields of a LaunchSpec that a record has. Raises RecordError for impossible values."""
     launch = {name: stored.get(name, _UNTOLD.get(name)) if isinstance(stored, dict) else None for name in LAUNCH}
     for name, value in launch.items():
         if name == "memory" and value is None:
@@ -180,7 +180,7 @@ def _launch_of(stored: Any) -> dict[str, Any]:
 
 
 def _memory_here() -> int:
-    """Returns how much memory this machine has, in bytes: a record cannot give its program more."""
+    """Returns how many bytes of memory this machine has: a record cannot give its program more."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -226,10 +226,10 @@ def _alone(policy: Policy, timeout: float) -> Policy:
 
 
 def outcome_differs(recorded: BoxResult, replayed: BoxResult, *, keeps_output: bool, is_session: bool = False) -> str:
-    """Returns in what a replayed run differs from the recorded one; "" where it does not.
+    """Returns how a replayed run differs from the recorded one; "" where it does not.
 
-    keeps_output: false where the record has no output but in its calls. is_session: whether it is a session, whose
-    output and refusals belong to its calls. All calls were compared.
+    keeps_output: false where the record has output only in its calls. is_session: whether it is a session, whose output
+    and refusals belong to its calls. All calls were compared.
     """
     for name in ("stdout", "stderr", "truncated") if keeps_output else ():
         if getattr(recorded, name) != getattr(replayed, name):

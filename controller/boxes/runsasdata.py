@@ -1,4 +1,4 @@
-"""A Run as JSON and contents, which stand at the end of a record, and back."""
+"""Converts a Run to JSON and contents, which are at the end of a record, and back."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ from proxybox.controller.world.output import Interleaved
 
 #: The most bytes of all contents that END names.
 MOST_CONTENT: Final = 512 << 20
-#: The most bytes of the list of changed files, and values in it: each takes a hundred bytes when it is read.
+#: The most bytes of the list of changed files, and the most values in it: each value takes 100 bytes of memory.
 _MOST_LIST, _MOST_VALUES = 128 << 20, 2 << 20
 
 
 def run_as_data(run: BoxResult) -> tuple[dict[str, Any], list[bytes]]:
-    """Returns a Run as JSON has it, and the contents that it names, in order."""
+    """Returns a Run as data for JSON, and the contents that it names, in order."""
     contents: list[bytes] = []
 
     def number(data: bytes | None) -> int | None:
@@ -63,7 +63,7 @@ def run_as_data(run: BoxResult) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def run_of_data(end: Any, pieces: Iterator[bytes]) -> BoxResult:
-    """Returns the Run that END tells. Raises RecordError for what `run_as_data` does not make."""
+    """Returns the Run of the data in END. Raises RecordError for data that `run_as_data` does not make."""
     try:
         sizes = [int(size) for size in end["sizes"]]
         if min(sizes, default=0) < 0 or sum(sizes) > MOST_CONTENT:
@@ -110,7 +110,7 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
 
 
 def _listed(data: bytes) -> Any:
-    """Returns what the list of changed files has, which may be small as it is packed."""
+    """Returns the list of changed files. Its size is checked here, because it may have been compressed to much less."""
     if len(data) > _MOST_LIST or sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise ValueError("more changed files than are read")
     return json.loads(data)

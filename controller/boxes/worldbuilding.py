@@ -1,4 +1,4 @@
-"""Builds the world of a box from a policy: what is mounted where, the guest's identity, and what the guest inherits.
+"""Builds the world of a box from a policy: its mounts, the guest's identity, and what the guest inherits.
 
 /usr/lib/pypy3.x, /usr/lib/x86_64-linux-gnu, /usr/share/zoneinfo ...   the host's own, read-only, shared, cached
 /box        the program's folder      /tmp, /home/user   in memory
@@ -55,17 +55,17 @@ SYSTEM_FOLDERS = (
 )  # fmt: skip
 SYSTEM_FILES = ("/etc/ssl/openssl.cnf", "/etc/mime.types")
 LOADER_CACHE = "/etc/ld.so.cache"
-#: Old names of folders that are in /usr today, as symbolic links.
+#: Symbolic links with the old names of folders that are in /usr today.
 USR_LINKS = {"/lib": "usr/lib", "/lib64": "usr/lib64", "/bin": "usr/bin"}
 PACKAGES = "/packages"
-#: What a program that imports looks at, and that does not lead into /proc: all below the interpreter's folders and the
-#: first one of packages, and /box itself, which PyPy looks at for each import.
+#: Paths that imports look up, and that do not lead into /proc: everything below the interpreter's folders and the first
+#: folder of packages, and /box itself, which PyPy looks up at each import.
 OUTSIDE_PROC = ("/usr/", PACKAGES, f"{PACKAGES}/", BOX)
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class BoxFolder:
-    """What stands at /box.
+    """The content of /box.
 
     folder: the host folder that is shown, None for an empty one. single: the only file of `folder` that the program may
     see. holds_program: whether the program is, or may be, in `folder`; when it is not, a policy that copies folders
@@ -113,7 +113,7 @@ def commit_all(overlays: Iterable[Changed]) -> list[Change]:
 
 
 def commit_and_keep_all(overlays: Iterable[Changed]) -> "Committed":
-    """Does the same, and keeps what is taken away, so that the commit can be undone later."""
+    """Does the same, and stores what it removes, so that the commit can be undone later."""
     from proxybox.controller.vfs.commits.committing import commit_and_keep
 
     with _targets(overlays) as targets:
@@ -149,7 +149,7 @@ class WorldBuilder:
         self._overlays: list[tuple[str, OverlayMount, str | None]] = []
         self._laid: dict[str, Node] = {}
         self._device = 1
-        self._ahead: OverlayDirectory | None = None  # what stands at /box before `enter`
+        self._ahead: OverlayDirectory | None = None  # the content of /box before `enter`
         self._facts: ProcFacts
         self._proc: MemoryDirectory
         self.quota = Quota()
@@ -189,15 +189,15 @@ class WorldBuilder:
         return self.world
 
     def _mount_ahead(self, tree: Tree) -> None:
-        """Mounts the /box of a program that was given as data, so that copies of this world have it already."""
+        """Mounts the /box of a program that is given as data, so that copies of this world have it already."""
         if self._policy.filesystem.box != "ro":
             self._ahead = self._overlay(BOX, self._tree_mount(BOX, {}, "memory"))
             tree.mount(BOX.encode(), self._ahead)
 
     def tighten(self, policy: Policy) -> None:
-        """Puts the limits of one run, of which none is looser, in place of those that the world was built with.
+        """Replaces the limits of the world by those of one run, of which none is looser.
 
-        To be called before `enter`, from which on the quota counts.
+        Must be called before `enter`: after that, the quota counts.
         """
         if policy.limits != self._policy.limits:
             self._facts.memory = _shown_memory(policy)
@@ -218,10 +218,10 @@ class WorldBuilder:
         self.steps.lift()
 
     def program_at(self, path: str) -> tuple[bytes | None, str | None]:
-        """Returns what the caller has given as the file of this path in /box, and its folder without symbolic links.
+        """Returns the content that the caller gave for this path in /box, and the file's folder without symbolic links.
 
-        Both are None where they are not known: the caller has given no such file, or one of the policy's mounts could
-        cover it; what else stands in /box may have links.
+        Both are None where they are not known: the caller gave no such file, or one of the policy's mounts could cover
+        it. Other files in /box may be links.
         """
         if not path.startswith(f"{BOX}/") or any(_is_in_box(mount.target) for mount in self._policy.filesystem.mounts):
             return None, None
@@ -232,12 +232,12 @@ class WorldBuilder:
     def copy(
         self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink, *, pid: int, clock: Clock | None = None
     ) -> "WorldBuilder":
-        """Returns a builder whose world goes on independently from the state of this world.
+        """Returns a builder whose world is a copy of this world, and changes independently.
 
         The copy has its own streams and its own process id, and must be closed too. Meanwhile the guest of this world
         must be at rest. clock: used instead of a copy of this world's clock, in a world that is never changed.
 
-        Raises CannotCopy, with nothing changed or kept.
+        Raises CannotCopy; then nothing has changed.
         """
         from proxybox.controller.boxes.copying import check_copyable, copy_world
         from proxybox.controller.boxes.copyingfiles import Copier
@@ -272,7 +272,7 @@ class WorldBuilder:
         self.world = world
 
     def close(self) -> None:
-        """Closes everything of the host that the world holds open."""
+        """Closes all files of the host that the world has open."""
         if hasattr(self, "world"):
             self.world.descriptors.close_all()
         self._closing.close()
@@ -296,7 +296,7 @@ class WorldBuilder:
         return tuple(found)
 
     def _is_as_given(self, overlay: OverlayMount) -> bool:
-        """Whether all that /box holds is the caller's files, unchanged: nearly always, and then nothing is walked."""
+        """Whether /box has only the caller's files, unchanged. Usually it is so, and then the tree is not walked."""
         children = overlay.root.children
         return (
             overlay.host is None
@@ -309,7 +309,7 @@ class WorldBuilder:
         )
 
     def _was_given(self, overlay: OverlayMount, change: Change) -> bool:
-        """Whether the change is only a file that the caller has put there, unchanged.
+        """Whether the change is only a file of the caller, unchanged.
 
         It must be that very file: the guest may have moved a host file with the same contents there.
         """
@@ -341,7 +341,7 @@ class WorldBuilder:
         return {**variables, **who.variables}
 
     def _of_terminal(self) -> dict[str, str]:
-        """What programs know of their terminal: where escapes are shown as text, one that has none, and no colours."""
+        """The variables of a terminal: where escapes are shown as text, those of one without escapes and colours."""
         if self._policy.output.escapes != "raw":
             return {"TERM": "dumb", "NO_COLOR": "1"}
         return {name: os.environ[name] for name in ("TERM", "NO_COLOR") if os.environ.get(name)}
@@ -383,10 +383,10 @@ class WorldBuilder:
             self._mount_packages(tree)
 
     def _mount_packages(self, tree: Tree) -> None:
-        """Mounts folders of packages, and has the interpreter look into them as into its own: after its library.
+        """Mounts folders of packages, which the interpreter searches as it does its own: after its library.
 
-        Their .pth files are read, too (site.addsitedir). As in a virtual environment, what is installed beside the
-        interpreter is not seen.
+        Their .pth files are read, too (site.addsitedir). As in a virtual environment, packages that are installed
+        beside the interpreter are not visible.
         """
         guest, lines = self._guest, []
         for number, folder in enumerate(guest.packages):
@@ -419,7 +419,7 @@ class WorldBuilder:
     def _mount_kernel(self, tree: Tree) -> None:
         """Mounts /dev and /proc. No later mount covers them, because all later mounts are below /box."""
         world = self.world
-        # The streams belong to the guest, the folder /dev does not: nothing in it is charged to the quota.
+        # The streams belong to the guest. The folder /dev does not, so nothing in it is charged to the quota.
         nodes = self._superblock(quota=Quota())
         dev = dev_directory(nodes, world.randomness.give, world.stdin, world.stdout)
         dev.chown(0, 0)
@@ -445,7 +445,7 @@ class WorldBuilder:
         )  # fmt: skip
 
     def _boot_time(self) -> int:
-        """When the box's machine was started, in seconds since the epoch."""
+        """The boot time of the box's machine, in seconds since the epoch."""
         return (self.clock.peek_ns(abi.CLOCK_REALTIME) - self.clock.peek_ns(abi.CLOCK_BOOTTIME)) // abi.NS
 
     def _mount_box(self, tree: Tree) -> None:
@@ -454,7 +454,7 @@ class WorldBuilder:
         root = self._root_of_box()
         if root is None and self._ahead is not None:
             stands_alone = True
-        else:  # which covers what was mounted ahead
+        else:  # this covers the mount of `_mount_ahead`
             self._overlays = [each for each in self._overlays if each[1].root is not self._ahead]
             if root is None:
                 root = self._tree_mount(BOX, {}, "ro" if mode == "ro" else "overlay")
@@ -469,7 +469,7 @@ class WorldBuilder:
                 raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 
     def _root_of_box(self) -> Node | None:
-        """Returns what the caller's folder is in the box; None where there is none: then /box is empty."""
+        """Returns the root node of /box for the caller's folder; None where there is no folder: then /box is empty."""
         box, mode = self._box, self._policy.filesystem.box
         if box.folder is None:
             return None
@@ -480,9 +480,9 @@ class WorldBuilder:
         return self._overlay(BOX, self._copy_of(box.folder)) if box.holds_program else None
 
     def _lay(self, tree: Tree, name: str, data: bytes, is_new: bool) -> Node:
-        """Puts one given file into /box: into its overlay, or over a folder that cannot be written.
+        """Writes one of the caller's files into /box: into its overlay, or over a folder that cannot be written.
 
-        is_new: whether nothing can stand in its place, or lead to another one. Raises OSError.
+        is_new: whether the name is certainly free, and no link can lead to another place. Raises OSError.
         """
         who, path = self.world.credentials, os.fsencode(f"{BOX}/{name}")
         if is_new and self._ahead is not None:
@@ -495,7 +495,7 @@ class WorldBuilder:
         return file.node
 
     def _copy_of(self, folder: str) -> Directory:
-        """Copies the folder into memory; it may be as large as what the policy lets the box itself add."""
+        """Copies the folder into memory; it may have as many bytes as the policy lets the box add."""
         from proxybox.controller.vfs.snapshot import copy_of
 
         limits = self._policy.limits
@@ -570,12 +570,12 @@ class WorldBuilder:
 
 
 def _shown_memory(policy: Policy) -> int:
-    """Returns what a box sees as its machine's memory, in bytes."""
+    """Returns how much memory a box sees on its machine, in bytes."""
     return policy.limits.memory or 4 << 30
 
 
 def _target(number: int) -> str:
-    """Returns where a box has a folder of packages."""
+    """Returns the path of a folder of packages in the box."""
     return f"{PACKAGES}{number or ''}"
 
 
@@ -583,7 +583,7 @@ def _target(number: int) -> str:
 def _system_mounts(guest: Guest) -> tuple[tuple[bytes, Node], ...]:
     """Returns what every box with this interpreter sees of the host.
 
-    The lookup is made once, because libraries do not change meanwhile.
+    The host's folders are looked up once, because libraries do not change meanwhile.
     """
     system = (*(folder for folder in SYSTEM_FOLDERS if not os.path.islink(folder)), *SYSTEM_FILES)
     own = tuple(guest.files())
@@ -629,7 +629,7 @@ def _is_in_box(target: str) -> bool:
 
 
 class WorldTemplate:
-    """A world without a program, as every box of a policy begins with it. Can be used from any thread.
+    """A world without a program, from which the worlds of a policy's boxes are copied. Can be used from any thread.
 
     Copying this world takes half the time of building one.
     """
@@ -641,7 +641,7 @@ class WorldTemplate:
         self._lock = threading.Lock()
 
     def make(self, stdin: Stdin, stdout: OutputSink, stderr: OutputSink) -> WorldBuilder:
-        """Returns a builder with such a world; the caller calls `enter` next. Raises SandboxStartError."""
+        """Returns a builder with a copy of it; the caller calls `enter` next. Raises SandboxStartError."""
         with self._lock:
             if self._builder is None:
                 self._builder = WorldBuilder(self._policy, self.guest, BoxFolder())
@@ -651,7 +651,7 @@ class WorldTemplate:
             return self._builder.copy(stdin, stdout, stderr, pid=pid, clock=Clock(self._policy.time))
 
     def close(self) -> None:
-        """Closes everything of the host that it holds open."""
+        """Closes all files of the host that it has open."""
         with self._lock:
             builder, self._builder = self._builder, None
         if builder is not None:

@@ -1,6 +1,6 @@
 """New threads of a guest that is served: the kernel holds each clone until it is allowed here.
 
-A clone is allowed when the handler of clone(2) has granted it, and when the guest was given the channels that it lacks.
+A clone is allowed when the handler of clone(2) has granted it, and when the guest has got the channels that it lacks.
 """
 
 import errno
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @attrs.frozen(eq=False)
 class LetIn:
-    """A clone that was allowed. thread: the one that it makes, on that stack. stops: of the guest, before.
+    """A clone that was allowed. thread: the new one. stack: its stack. stops: how often the guest was stopped before.
 
     The kernel begins a clone again when its process is stopped in the middle of it (ERESTARTNOINTR in copy_process).
     """
@@ -39,13 +39,13 @@ class LetIn:
     stops: int
 
     def is_begun_again(self, notification: Notification, watch: Watch) -> bool:
-        """Whether this is the same clone, for which the guest was stopped; else a thread's stack is its own."""
+        """Whether this is the same clone, after a stop of the guest: another thread would have another stack."""
         return notification.stack == self.stack and watch.stops > self.stops
 
 
 @attrs.frozen(eq=False)
 class _Clone:
-    """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
+    """A clone that the kernel holds. thread: the new thread. is_again: whether the clone was allowed before."""
 
     guest_listener: GuestListener
     notification: Notification
@@ -56,8 +56,8 @@ class _Clone:
 class ThreadAdmission:
     """The threads that a guest makes.
 
-    lines: the guest's; the channels of new threads are put there. wake: has the driver look again. newborn: the threads
-    that were granted, and whose clones were not let through yet. is_blocking: whether serving may wait for the guest.
+    lines: the guest's channels, to which those of new threads are added. wake: wakes the driver. newborn: the threads
+    that were granted, and whose clones were not allowed yet. is_blocking: whether serving may wait for the guest.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class ThreadAdmission:
         self._wake = wake
         self.newborn: list[GuestThread] = []
         self.is_blocking = True
-        self._installing: Installation[Any] | None = None  # for the first of the calls that the kernel holds
-        self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
+        self._installing: Installation[Any] | None = None  # for the first call that the kernel holds
+        self._let_in: dict[int, LetIn] = {}  # the last clones, by the host's id of the calling thread
 
     def abandon(self) -> None:
-        """Gives up what is being installed in the guest, which is about to end."""
+        """Abandons an installation in the guest, which is about to end."""
         if self._installing is not None:
             self._installing.abandon()
             self._installing = None
 
     def note_threads(self) -> None:
-        """Notes threads that a call has brought or ended."""
+        """Notes threads that a call has started or ended."""
         live = set(map(id, self._world.threads))
         self.newborn = [each for each in self.newborn if id(each) in live]
         for line in self._lines.values():
@@ -94,7 +94,7 @@ class ThreadAdmission:
                 self.newborn.append(thread)
 
     def answer(self, guest_listener: GuestListener) -> None:
-        """Answers what the kernel holds: clones, and mappings of libraries."""
+        """Answers the calls that the kernel holds: clones, and mappings of libraries."""
         guest_listener.listener.sort()
         if self._installing is not None and self._installing.is_done:
             done, self._installing = self._installing, None
@@ -108,13 +108,13 @@ class ThreadAdmission:
                 self._admit_thread(guest_listener, notification)
 
     def _install(self, work: Callable[[], T], then: Callable[[T], object], discard: Callable[[T], object]) -> None:
-        """Does what installs descriptors in the guest, and then `then`.
+        """Calls `work`, which installs descriptors in the guest, and then `then` with its result.
 
-        It takes until a thread of the guest runs. Whoever serves this guest alone waits for that; the engine, which
-        does not block, goes on later, when it is woken. discard: for what comes too late.
+        The installation waits until a thread of the guest runs. A driver that serves only this guest waits, too. The
+        engine does not block: it is woken later. discard: releases a result that comes too late.
         """
         if self.is_blocking:
-            with Undisturbed():  # until the channels are in _lines, so that `close` can close them
+            with Undisturbed():  # until the channels are in _lines, so that `close` closes them
                 then(work())
         else:
             self._installing = Installation(work, then, self._wake, discard)
@@ -124,7 +124,7 @@ class ThreadAdmission:
         """Allows or refuses a clone that the kernel holds.
 
         It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
-        was given the channels that it lacks.
+        has got the channels that it lacks.
         """
         watch, before = self._process.watch, self._let_in.get(notification.tid)
         is_again = (
@@ -154,7 +154,7 @@ class ThreadAdmission:
         )
 
     def _enter_channels(self, clone: "_Clone", lacking: list[int], opened: list[Channel]) -> None:
-        """Takes over the channels that were opened, as many as the guest could be given, and lets the thread in."""
+        """Adds the opened channels, and allows the clone if none is missing."""
         for number, channel in zip(lacking, opened, strict=False):
             self._lines[number] = ThreadChannel(channel)
         self._world.allotment.give_back(2 * (len(lacking) - len(opened)))
@@ -165,7 +165,7 @@ class ThreadAdmission:
             self._let_thread_in(clone)
         elif clone.guest_listener.listener.is_there(
             clone.notification
-        ):  # else the thread was stopped and comes again, or has ended
+        ):  # otherwise the thread was stopped and calls again, or has ended
             self._refuse_thread(clone, _NO_DESCRIPTORS)
 
     def _drop_channels(self, lacking: list[int], opened: list[Channel]) -> None:
@@ -199,7 +199,7 @@ class ThreadAdmission:
 
 
 def _opened(listener: Listener, notification: Notification, numbers: Sequence[int]) -> list[Channel]:
-    """Opens the channels of these numbers, and installs their far ends in the guest, until one cannot be had."""
+    """Opens the channels of these numbers, and installs their far ends in the guest, until one of them fails."""
     opened: list[Channel] = []
     for number in numbers:
         channel = open_channel(listener, notification, FIRST_CHANNEL_FD + 2 * number)

@@ -1,8 +1,8 @@
 """The blocking driver: the calling thread serves one box, until its guest has ended or waits for its caller.
 
-It has two modes. `serve_alone` is for a guest of one thread with nothing pending: it reads, executes and writes, and
-does nothing else. In all other cases (several threads, calls that wait, alarms) the driver uses poll(2). A guest that
-computes and makes no calls is ended by the watchdog.
+It has two modes. `serve_alone` is for a guest of one thread with nothing pending: it only reads, executes and writes.
+In all other cases (several threads, calls that wait, alarms) the driver uses poll(2). A guest that computes and makes
+no calls is ended by the watchdog.
 
 Both processes run on one CPU where the host allows it: a round trip is then a hand-over, and no CPU has to be woken.
 """
@@ -40,10 +40,10 @@ class BlockingDriver(Serving):
     def serve(self, until: Callable[[], bool], *, briefly: bool = False) -> Outcome | None:
         """Answers calls until `until` returns true, or the guest has ended.
 
-        Returns None in the first case, and else how the guest has ended. `until` is called before each turn of the
-        loop, but not between plain calls of a guest that is alone. briefly: whether one exchange is likely to be all;
-        then the thread is not pinned to the guest's CPU for it, where it is there already. Raises exceptions that the
-        guest has not caused, those of the caller's functions as they were raised.
+        Returns None in the first case, and otherwise how the guest has ended. `until` is called before each turn of the
+        loop, but not between plain calls of a guest that is alone. briefly: whether there will probably be one exchange
+        only; then the thread is not pinned to the guest's CPU, if it runs there already. Raises exceptions that the
+        guest has not caused. Those of the caller's functions are raised unchanged.
         """
         return as_raised(lambda: self._serve(until, briefly))
 
@@ -73,14 +73,14 @@ class BlockingDriver(Serving):
         return self.conclude(end) or self.reap()
 
     def _wait(self) -> dict[int, int]:
-        """Waits, and returns the descriptors that are ready, with their events: none when a deadline has come first."""
+        """Waits, and returns the descriptors that are ready, with their events; none when a deadline passed first."""
         poll = select.poll()
         fds, callers, due = self.waits()
         for fd, events in fds.items():
             poll.register(fd, events)
         for fd in callers:
             poll.register(fd, select.POLLIN)
-        if self.listener is not None and self.computes:  # else no thread of this guest can make a call that asks
+        if self.listener is not None and self.computes:  # otherwise no thread of this guest can notify
             poll.register(self.listener.fd, select.POLLIN)
         # Rounded up, since a wait that ends too early would only be repeated. A wait too long for poll(2) is repeated.
         timeout = None if due is None else min(max(0, -(-(due - time.monotonic_ns()) // 1_000_000)), _LONGEST_MS)

@@ -2,12 +2,12 @@
 
     the_engine().serve(driver, until, done)
 
-The engine's thread answers all OS calls of these guests. The caller is only told when `until` returns true or the guest
-has ended. There is one thread, and not one for each CPU, since two would only wait for each other: they run Python,
-which one thread at a time can do. The thread moves to the CPU of a guest that calls again and again, where a round trip
-is a hand-over. When guests of several CPUs do so, the kernel places it.
+The engine's thread answers all OS calls of these guests. `done` is called only when `until` returns true or the guest
+has ended. There is one thread, and not one for each CPU, because only one thread at a time can run Python. The thread
+moves to the CPU of a guest that calls again and again, where a round trip is a hand-over. When guests of several CPUs
+do so, the kernel places it.
 
-Rules: nothing in this thread waits for a guest. What a caller's own function does in it (an interceptor, a `stdin`
+Rules: nothing in this thread waits for a guest. A function of a caller that runs in it (an interceptor, a `stdin`
 function, a host function without a timeout) delays all other boxes. An exception that is raised while a guest is served
 is passed to the caller that waits for this guest. One that is raised between two guests is passed to all callers, and
 the thread starts over with no guests.
@@ -36,18 +36,18 @@ from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.process.cpus import Stand, current_cpu
 from proxybox.controller.process.listener import Listener
 
-#: Called in the engine's thread, with how the guest has ended (None where `until` has returned true), or with what was
-#: raised.
+#: Called in the engine's thread, with how the guest has ended (None where `until` has returned true), or with the
+#: exception that was raised.
 Done = Callable[[Outcome | None, BaseException | None], object]
 
-#: The most outdated deadlines that are kept, besides one deadline for each guest.
+#: The most outdated deadlines in the heap, besides one deadline for each guest.
 _STALE = 256
 #: The longest single wait, in seconds: epoll_wait(2) takes a C int of milliseconds. For a later deadline the engine
 #: waits again.
 _LONGEST = 1_000_000.0
-#: Nanoseconds after which a deadline of a guest is looked at again that waits for its turn on the CPU.
+#: Nanoseconds after which the deadline of a guest that waits for its turn on the CPU is checked again.
 _STOPPED_NS = 10_000_000
-#: Events that epoll reports for every descriptor, asked for or not: the other end of a guest's pipe is gone.
+#: Events that epoll reports for every descriptor, requested or not: the other end of a guest's pipe was closed.
 _ENDED = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -57,9 +57,9 @@ class _Job:
 
     cpu: the CPU on which it runs. fds: descriptors of the controller that are watched for it, with their events.
     callers: descriptors of the caller, each with the copy of it that is watched. due_ns: its next deadline. is_alone,
-    computes: what its driver has said last. is_ending: the engine only waits for the end of its process. is_over:
-    `done` was called. credit_ns, step_ns, is_resting, dormant: see turns.py. overdue_ns: when the engine has seen a
-    deadline of it pass while it rested.
+    computes: the last values of its driver. is_ending: the engine only waits for the end of its process. is_over:
+    `done` was called. credit_ns, step_ns, is_resting, dormant: see turns.py. overdue_ns: when a deadline of it passed
+    while it rested.
     """
 
     driver: Serving
@@ -103,8 +103,8 @@ class Engine:
         self._listeners: dict[int, tuple[Listener, set[_Job]]] = {}
         self._deadlines: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
-        self._served: _Job | None = None  # whose meter runs
-        self._interpreter = InterpreterShare()  # takes no turns, but threads that serve one guest leave time to it
+        self._served: _Job | None = None  # the guest whose meter runs
+        self._interpreter = InterpreterShare()  # takes no turns itself; threads that serve one guest leave time to it
         self._turns = EngineTurns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly, current_cpu)  # type: ignore[arg-type, return-value]
         threading.Thread(target=self._run, name="proxybox-engine", daemon=True).start()
 
@@ -142,7 +142,7 @@ class Engine:
             job = self._owners.get(fd)
             if job is None:
                 self._sort(fd)
-                now = time.monotonic_ns()  # the next guest does not pay for that
+                now = time.monotonic_ns()  # the next guest is not charged for that
                 continue
             if job.is_over:  # `_forget` has failed for it
                 self._unregister(fd)
@@ -154,7 +154,7 @@ class Engine:
                 turns.came(job)
             if not job.is_alone or fd != job.driver.main_fd:
                 self._step(job, {fd: events})
-            else:  # the way of nearly every OS call
+            else:  # nearly every OS call comes here
                 self._step(job, None)
             before, now = now, time.monotonic_ns()
             job.step_ns = now - before
@@ -167,7 +167,7 @@ class Engine:
     def _must_rest(self, job: _Job, events: int = 0) -> bool:
         """Whether a guest with too little credit is left for later.
 
-        It is not when it is the only one, or when it is ending. events: of its descriptor.
+        It is not left when it is the only guest, or when it is ending. events: of its descriptor.
         """
         if len(self._jobs) == 1:
             job.credit_ns, self._turns.line = BURST, 0
@@ -201,7 +201,7 @@ class Engine:
         return wait_readable(self._epoll.fileno(), ns)
 
     def _sort(self, fd: int) -> None:
-        """Handles a descriptor that no job owns: a family's listener, or the one that announces new jobs."""
+        """Handles a descriptor that no job owns: a family's listener, or the eventfd that announces new jobs."""
         self._turn_to(None)
         if fd in self._listeners:
             listener, jobs = self._listeners[fd]
@@ -210,13 +210,13 @@ class Engine:
             except BaseException as error:
                 for job in tuple(jobs):
                     self._fail(job, error)
-        elif fd == self._wake:  # not read where jobs are taken in: that may be before it is written
+        elif fd == self._wake:  # not read in `_begin`, which may run before it is written
             self._take_wake()
         else:
             self._unregister(fd)
 
     def _begin_anew(self, error: BaseException) -> None:
-        """Starts over after a fault of the engine: drops all jobs and what is watched, and tells every caller."""
+        """Starts over after a fault of the engine: drops all jobs and watched descriptors, and calls every `done`."""
         jobs, self._jobs = self._jobs, set()
         self._interpreter.end()
         self._turn_to(None)
@@ -241,7 +241,7 @@ class Engine:
             fault(error)
 
     def _begin(self) -> None:
-        """Takes in new jobs. It is called after the events of a round, none of which can be for them."""
+        """Accepts new jobs. It is called after the events of a round, none of which can be for them."""
         if self._new:
             self._turn_to(None)
         while self._new:
@@ -261,7 +261,7 @@ class Engine:
         listener = job.driver.listener
         if listener is not None:
             known = self._listeners.get(listener.fd)
-            if known is None or known[0] is not listener:  # a fault may have left one of that number that is closed now
+            if known is None or known[0] is not listener:  # a fault may have left a closed one registered
                 with contextlib.suppress(FileExistsError):
                     self._epoll.register(listener.fd, select.EPOLLIN)
                 known = self._listeners[listener.fd] = listener, set()
@@ -270,7 +270,7 @@ class Engine:
     # --- one guest's turn ---------------------------------------------------------------------------------------------
 
     def _step(self, job: _Job, ready: dict[int, int] | None) -> None:
-        """Answers what has come for a guest. ready: descriptors with their events; None for a plain call."""
+        """Answers a guest's requests that have come. ready: descriptors with their events; None for a plain call."""
         if job is not self._served:
             self._turn_to(job)
         if job.cpu != self._stand.cpu:
@@ -291,7 +291,7 @@ class Engine:
             _here.job = None
 
     def _turn_to(self, job: _Job | None) -> None:
-        """From here on the CPU time of this thread is spent for `job`; None: for no guest."""
+        """Begins to charge the CPU time of this thread to `job`; None: to no guest."""
         if job is self._served:
             return
         now = thread_time_ns()
@@ -302,7 +302,7 @@ class Engine:
             job.driver.meter.begin(now, self._clock)
 
     def _guarded(self, job: _Job, action: Callable[[], None]) -> None:
-        """Carries out a part of a guest's turn, and then watches for what its driver waits for next."""
+        """Carries out a part of a guest's turn, and then watches the descriptors that its driver waits for next."""
         driver = job.driver
         try:
             action()
@@ -328,7 +328,7 @@ class Engine:
         self._drop(job, None, error)
 
     def _conclude(self, job: _Job, end: EndBox | GuestMisbehaved | None) -> None:
-        """Handles a guest that has ended or is to be ended. The end of its process is awaited with epoll, too."""
+        """Handles a guest that has ended or has to be ended. The end of its process is awaited with epoll, too."""
         outcome = job.driver.conclude(end)
         end_fd = job.driver.end_fd
         if outcome is None and end_fd is not None:
@@ -346,7 +346,7 @@ class Engine:
             self._turn_to(None)
         try:
             self._forget(job)
-        except BaseException as another:  # `_round` unregisters what is still watched of it
+        except BaseException as another:  # `_round` unregisters its other descriptors
             error = error or another
         self._jobs.discard(job)
         if not self._jobs:
@@ -404,7 +404,7 @@ class Engine:
             self._epoll.unregister(fd)
 
     def _forget(self, job: _Job) -> None:
-        """Stops watching everything of a guest."""
+        """Stops watching all descriptors of a guest."""
         self._turns.forget(job)
         job.driver.end_waiting()
         self._register(job, {})
@@ -451,7 +451,7 @@ class Engine:
 
 
 def _call_done(job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
-    """Calls `done`, once. What that raises concerns no guest that is served here, and is reported as a fault."""
+    """Calls `done`, once. An exception of `done` is reported as a fault, because it concerns no guest of the engine."""
     if not job.is_over:
         job.is_over = True
         try:
@@ -473,7 +473,7 @@ def served_here() -> Serving | None:
 
 
 def _forget(engine: Engine) -> None:
-    """Closes what a forked child has of its parent's engine."""
+    """Closes the descriptors of the parent's engine in a forked child."""
     engine._epoll.close()
     os.close(engine._wake)
 

@@ -1,7 +1,7 @@
 """Serves one guest, except for the waiting: the part that all drivers share.
 
 A driver asks what to wait for (`waits`), waits in its own way, and says what is ready (`step`). Nothing here waits for
-a guest; where the controller's pipe ends are non-blocking (`set_blocking`), nothing here can.
+a guest, except in reads and writes where the controller's pipe ends are blocking (`set_blocking`).
 
 The states of a guest that is served:
 
@@ -12,15 +12,15 @@ The states of a guest that is served:
     SERVED  the main thread's channel ends                               GONE
     any     the world says that the box ends (`World.ending`)            the same, and is_over
 
-`is_over` is true in GONE, and after the world has said that the box ends. Then comes `conclude`, and `reap` where the
-process has to end first. Besides, a guest in SERVED is either answered or held:
+`is_over` is true in GONE, and after the world has said that the box ends. Then the driver calls `conclude`, and `reap`
+where the process has to end first. A guest in SERVED is either answered or held:
 
     answered  hold: its output finds no reader         held
     held      let_go, an interrupt, the process's end  answered
     held      begin                                    answered
 
-The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts. Signals have a
-module of their own (signalling.py), and so have new threads (admission.py).
+The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts. signalling.py is
+about signals, and admission.py about new threads.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ class GuestPhase(enum.Enum):
 
 
 class Serving:
-    """One guest, and what its calls wait for.
+    """One guest, its channels, and the waits of its calls.
 
     `wake`, `cancel`, `interrupt` and `let_go` may be called from any thread, everything else by one thread at a time.
     """
@@ -87,7 +87,7 @@ class Serving:
         self._dispatcher = dispatcher
         self._main = ThreadChannel(process.channel, world.threads[0])
         self._libraries: dict[int, int] = {} if process.guest_listener is None else process.guest_listener.libraries
-        self._due: list[int] = []  # when to look again though no descriptor is ready (ReplayDriver)
+        self._due: list[int] = []  # when to try again although no descriptor is ready (ReplayDriver)
         self._lines: dict[int, ThreadChannel] = {0: self._main}
         self._threads = ThreadAdmission(process, world, dispatcher, self._lines, self.wake)
         self._signals = SignalDelivery(
@@ -95,8 +95,8 @@ class Serving:
             computes=lambda: self.computes, release=self._release, wake=self.wake,
         )  # fmt: skip
         self._phase = GuestPhase.NEW
-        # The guest is held while `_holding and not _free`. There are two flags, since the serving thread holds the
-        # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
+        # The guest is held while `_holding and not _free`. There are two flags, because the serving thread holds the
+        # guest, and any other thread may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
         self._free = False
         self._uncharged: SuspendedWait | None = None
@@ -118,7 +118,7 @@ class Serving:
     # --- before and after ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begins to serve the guest, or begins again: what the main thread waits for may have come meanwhile."""
+        """Begins to serve the guest, or begins again: the wait of the main thread may be over now."""
         self._holding = self._free = False
         self._world.changes.everything = True
         if self._wake < 0:
@@ -133,7 +133,7 @@ class Serving:
             self.resume()
 
     def set_blocking(self, blocking: bool) -> None:
-        """Sets whether reading and writing wait. When they do, answers that the guest has not read yet are written."""
+        """Sets whether reading and writing wait. If they do, answers that were not written yet are written."""
         if blocking != self._threads.is_blocking:
             self._threads.is_blocking = blocking
             self.interpreter = self._process.watch.interpreter if blocking else _UNLIMITED
@@ -142,14 +142,14 @@ class Serving:
 
     @property
     def is_over(self) -> bool:
-        """Whether the guest has ended or is to be ended, so that `conclude` has to be called next."""
+        """Whether the guest has ended or has to be ended, so that `conclude` has to be called next."""
         return self._phase is GuestPhase.GONE or self._world.ending is not None
 
     def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:
         """Ends the serving; no call is answered any more. end: the exception that has ended it, if any.
 
         Returns the outcome where it is known. Otherwise returns None: the process is ending, or is killed here, and
-        `reap` gives the outcome when it has ended.
+        `reap` returns the outcome when it has ended.
         """
         world, watch = self._world, self._process.watch
         if end is None and world.ending is None:
@@ -160,7 +160,7 @@ class Serving:
         if isinstance(end, EndBox):
             self._verdict = Outcome(None, None, end.status, end.why)
         elif end is not None:
-            if not watch.expired:  # else it was killed before, in the middle of a frame
+            if not watch.expired:  # otherwise it was killed before, in the middle of a frame
                 self._verdict = Outcome(None, None, Status.MISBEHAVED, str(end))
         elif world.ending is not None:
             if world.ending.status is None:  # the guest exits; `GuestProcess.close` ends the process
@@ -175,7 +175,7 @@ class Serving:
     def reap(self) -> Outcome:
         """Waits for the end of the guest's process, and returns how it has ended.
 
-        Raises the exception that has kept its limits from being enforced (`Watch.fault`), where there is one.
+        Raises the exception that has stopped the enforcement of its limits (`Watch.fault`), if there is one.
         """
         exit_code, signal = self._process.reap()
         if self._process.watch.fault is not None:
@@ -188,12 +188,12 @@ class Serving:
         if expired:
             status = Status.MEMORY_LIMIT if expired == MEMORY else Status.TIME_LIMIT
             return Outcome(exit_code, signal, status, f"limits.{expired}")
-        if exit_code is None and signal is None:  # other code has waited for our child: believe the guest
+        if exit_code is None and signal is None:  # other code has reaped our child: believe the guest
             exit_code = self._world.exit_code
         return Outcome(exit_code, signal)
 
     def close(self) -> None:
-        """Gives back what serving has taken. The caller has to end the guest."""
+        """Releases the resources of serving. The caller has to end the guest."""
         self._world.stdin.restore()
         self.forget_interrupt()
         with self._process.watch.lock:
@@ -216,7 +216,7 @@ class Serving:
             self._release(self._main, self._dispatcher.settle(blocked.attempt))
 
     def release(self, answer: int | None) -> None:
-        """Ends the wait of the main thread. answer: of its call; None where that has been answered already."""
+        """Ends the wait of the main thread. answer: to its call; None where the call has been answered already."""
         self._main.blocked = None
         if self._process.watch.is_parked:
             self._process.watch.unpark()
@@ -224,7 +224,7 @@ class Serving:
             self._main.channel.send(answer)
 
     def wake(self) -> None:
-        """Has the driver look again at the calls that wait."""
+        """Wakes the driver, which then tries the waiting calls again."""
         with self._process.watch.lock:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
@@ -240,7 +240,7 @@ class Serving:
         box ends. A guest that is held is let go.
         """
         disposition = self._world.signals.handler(SIGINT)
-        self._process.watch.is_asked = True  # where it waits for its turn, it goes on
+        self._process.watch.is_asked = True  # if it waits for its turn, it runs now
         if disposition == SIG_DFL:
             self._world.end(Ended(Status.CRASHED, "interrupted", SIGINT))
             self._process.watch.kill()
@@ -253,15 +253,15 @@ class Serving:
         self._signals.heed_interrupt()
 
     def forget_interrupt(self) -> None:
-        """Drops an interrupt that waits for a call of the guest: what it was to interrupt is over."""
+        """Drops an interrupt that waits for a call of the guest, because the command to interrupt is over."""
         self._signals.forget_interrupt()
 
     def hold(self) -> None:
-        """Lets the guest's next calls wait, for readers of its output, until `let_go`. For the serving thread only."""
+        """Leaves the guest's calls unanswered until `let_go`: its output has no reader. For the serving thread only."""
         self._holding = True
 
     def let_go(self, *, for_good: bool = False) -> None:
-        """Lets a held guest go on. for_good: it is not held again before the next `begin`."""
+        """Answers a held guest's calls again. for_good: it is not held again before the next `begin`."""
         self._holding = False
         self._free = self._free or for_good
         self.wake()
@@ -305,8 +305,8 @@ class Serving:
     def is_alone(self) -> bool:
         """Whether the guest has one thread, which computes, and nothing is pending.
 
-        Then only its next request can come, or a call of `wake`. A guest that was granted a mapping is not alone until
-        it has made it: the kernel asks about that by the listener.
+        Then only its next request can come, or a call of `wake`. A guest with a granted mapping is not alone until it
+        has made the mapping, because that is a notification of the listener.
         """
         world, main = self._world, self._main
         return (
@@ -324,11 +324,11 @@ class Serving:
     @property
     def computes(self) -> bool:
         """Whether the guest may be computing: not all of its threads wait for an answer, and it is not held."""
-        lines = tuple(self._lines.values())  # `interrupt` asks from other threads, while lines are added
+        lines = tuple(self._lines.values())  # `interrupt` calls this in other threads, while lines are added
         return not self.is_held and any(line.thread is not None and line.blocked is None for line in lines)
 
     def _waits_for_answers(self) -> bool:
-        """Whether none of the guest's threads has anything to do, as it says itself."""
+        """Whether all of the guest's threads wait for answers, by its own requests."""
         return not self.computes and not self.is_held and not self._threads.newborn
 
     @property
@@ -341,7 +341,7 @@ class Serving:
         return self._process.watch.cpu_time_ns()
 
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
-        """What the driver has to wait for, besides `listener`, which it always has to watch, too.
+        """Returns what the driver has to wait for, besides `listener`, which it always has to watch, too.
 
         Returns the controller's descriptors with events of poll(2), the caller's descriptors that may become readable,
         and the host time in nanoseconds at which to call `step` in any case; None for no such time.
@@ -360,7 +360,7 @@ class Serving:
                 deadlines.append(line.blocked.deadline_ns)
                 if line.blocked.host_fd is not None:
                     callers.append(line.blocked.host_fd)
-                elif stdin.host_fd is not None and line.blocked.names(stdin):  # an epoll instance watches it
+                elif stdin.host_fd is not None and line.blocked.names(stdin):  # because an epoll instance watches it
                     callers.append(stdin.host_fd)
         return fds, callers, min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -388,7 +388,7 @@ class Serving:
     # --- one thread ---------------------------------------------------------------------------------------------------
 
     def serve_alone(self, *, once: bool = False) -> bool:
-        """Answers plain calls until something else comes up. This is the path of nearly every OS call.
+        """Answers plain calls until something else happens. Nearly every OS call is answered here.
 
         Returns whether the guest still `is_alone`. once: also returns when one call was answered, or none has come.
         """
@@ -424,9 +424,9 @@ class Serving:
             if reply.__class__ is int:
                 try:
                     write(reply_fd, pack(16, 0, reply))
-                except BrokenPipeError:  # caught only around write(2): an interceptor may raise one as well
+                except BrokenPipeError:  # caught only around write(2): an interceptor may raise the same
                     break
-                except BlockingIOError:  # the guest does not read its answers
+                except BlockingIOError:  # the guest does not read its replies
                     channel.send(reply)
             elif reply.__class__ is tuple:
                 channel.send(reply)
@@ -476,7 +476,7 @@ class Serving:
     # --- several threads, waits, alarms -------------------------------------------------------------------------------
 
     def step(self, ready: Mapping[int, int]) -> None:
-        """Answers what has come, and tries the calls that wait again. ready: descriptors with their events."""
+        """Answers new requests, and tries the waiting calls again. ready: descriptors with their events."""
         self.end_waiting()
         woken = self._wake in ready
         if woken:
@@ -487,7 +487,7 @@ class Serving:
         if self.is_held:
             if self._process.watch.pidfd not in ready:
                 return
-            self._free = True  # it has ended: its earlier calls are still to be answered
+            self._free = True  # it has ended: its earlier calls are still answered
         with self.interpreter:
             self._answer_all(ready)
         if self.is_over:
@@ -531,12 +531,12 @@ class Serving:
             line.blocked = reply
         else:
             self._signals.send()
-            if not line.thread.exited:  # no answer for an ended thread: another may soon have its channel
+            if not line.thread.exited:  # no answer for an ended thread: another thread may soon have its channel
                 line.channel.send(reply)
         self._after()
 
     def _after(self) -> None:
-        """Handles what a call may have caused besides its answer: signals to send, threads that have come or gone."""
+        """Handles the effects of a call besides its answer: signals to send, and threads that have started or ended."""
         world = self._world
         self._signals.send(late=True)
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
@@ -545,17 +545,17 @@ class Serving:
         self._threads.note_threads()
 
     def _release(self, line: ThreadChannel, reply: Reply | None) -> None:
-        """Answers a call that has waited. reply: None where it still waits, `Blocked` where it now waits otherwise."""
+        """Answers a call that has waited. reply: None where it still waits, `Blocked` where it has another wait now."""
         if isinstance(reply, Blocked):
             line.blocked = reply
         elif reply is not None:
             line.blocked = None
-            if self._process.watch.is_parked:  # looked at after the line was changed: see `Watch.park`
+            if self._process.watch.is_parked:  # checked after the line was changed: see `Watch.park`
                 self._process.watch.unpark()
             line.channel.send(reply)
 
     def _settle(self) -> None:
-        """Tries the calls that wait for something that has changed, and ends the waits whose deadline has passed."""
+        """Tries the calls whose sources have changed, and ends the waits whose deadline has passed."""
         world, changes = self._world, self._world.changes
         alarm = world.next_alarm_ns()
         if alarm is not None and alarm <= time.monotonic_ns():
@@ -563,7 +563,7 @@ class Serving:
         if world.stdin.host_fd is not None and any_waits(self._lines.values()) and world.stdin.readable():
             changes.tell(world.stdin)
         self._try_waits(changes.take())
-        for _ in self._lines:  # an answered call may bring what another one waits for
+        for _ in self._lines:  # an answered call may end the wait of another one
             if not changes:
                 break
             self._try_waits(changes.take())
@@ -587,6 +587,6 @@ class Serving:
         world.changes.seen = None
 
     def _grant_library(self, channel: int, fd: int) -> bool:
-        """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns True."""
+        """Allows the thread of a channel to map a file of the host once. Owns the descriptor if it returns True."""
         guest_listener = self._process.guest_listener
         return guest_listener is not None and guest_listener.grant_library(FIRST_LIBRARY_FD + channel, fd)

@@ -1,7 +1,7 @@
-"""Signals of a guest that is served, and the interrupts of its caller: when they are sent, and what waits for them.
+"""Signals of a guest that is served, and its caller's interrupts: when they are sent, and which calls they end.
 
-They come before the answer of the call that has caused them, or with the guest's next call where it computes
-(`Dispatcher.patience_ns`); a call that waits is answered with EINTR.
+They are sent before the answer to the call that has caused them, or with the guest's next call where it computes
+(`Dispatcher.patience_ns`). A call that waits is answered with EINTR.
 """
 
 import errno
@@ -20,16 +20,16 @@ from proxybox.controller.world.state import Signal, World
 
 #: After this time, signals that exceed what may be pending for a guest are offered again, if it makes no call before.
 _OFFER_AGAIN_NS = 20_000_000
-#: What `interrupt` puts among the guest's signals where it waits for a call (`Dispatcher.patience_ns`).
+#: The entry that `interrupt` adds to the guest's outbox while it waits for a call (`Dispatcher.patience_ns`).
 _INTERRUPT = Signal(SIGINT)
 
 
 class SignalDelivery:
     """The signals of one guest.
 
-    lines: the guest's, as they are now. computes: whether the guest may be computing. release: answers a call that
-    waits. wake: has the driver look again. `interrupt` may be called from any thread, everything else by the serving
-    thread. is_interrupted: an interrupt was sent, and no call has been answered EINTR for it yet.
+    lines: the guest's current channels. computes: whether the guest may be computing. release: answers a call that
+    waits. wake: wakes the driver. `interrupt` may be called from any thread, everything else by the serving thread.
+    is_interrupted: an interrupt was sent, and no call has been answered EINTR for it yet.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SignalDelivery:
         self._process, self._world, self._dispatcher, self._lines = process, world, dispatcher, lines
         self._computes, self._release, self._wake = computes, release, wake
         self.is_interrupted = False
-        self._overdue: threading.Timer | None = None  # while an interrupt waits for the guest's next call
+        self._overdue: threading.Timer | None = None  # the timer, while an interrupt waits for the guest's next call
         self._look_ns: int | None = None  # signals wait for the guest's next call, and it is looked at again then
         waits = partial(all_wait, process.pid)
         self._patience = Patience(process.watch.cpu_time_ns, waits)  # of the serving thread, with those signals
@@ -62,15 +62,15 @@ class SignalDelivery:
             self._interrupt_now()
 
     def _interrupt_now(self) -> None:
-        self._dispatcher.sent(SIGINT, True)  # before it is: what it leads to is noted after it
+        self._dispatcher.sent(SIGINT, True)  # before the signal: its effects are noted after it
         self._process.watch.send(SIGINT)
-        self.is_interrupted = True  # not before: whoever sees this looks whether the signal is pending
+        self.is_interrupted = True  # not before: a reader of this checks whether the signal is pending
         self._wake()
 
     def _interrupt_soon(self) -> None:
-        """Has SIGINT come with the guest's next call; without one in time, while it computes.
+        """Sends SIGINT with the guest's next call; if none comes in time, while the guest computes.
 
-        Interrupts that come meanwhile are the same one, as a signal is that is pending (signal(7)).
+        Interrupts that come meanwhile are merged with it, as with a pending signal (signal(7)).
         """
         with self._process.watch.lock:
             if self._overdue is not None:
@@ -83,7 +83,7 @@ class SignalDelivery:
         self._wake()
 
     def _look_at_overdue(self) -> bool:
-        """Has it looked at soon whether the interrupt still waits. False where the host has no room for a thread."""
+        """Starts a timer that checks whether the interrupt still waits. False where no thread can be started."""
         timer = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
         timer.daemon = True
         try:
@@ -102,7 +102,7 @@ class SignalDelivery:
             self._interrupt_now()
 
     def _takes_interrupt(self) -> bool:
-        """Whether the interrupt waited for a call until now. It is true for one caller, which then sends it."""
+        """Returns whether the interrupt waited for a call until now. It is true for one caller, which then sends it."""
         with self._process.watch.lock:
             overdue, self._overdue = self._overdue, None
         if overdue is not None:
@@ -110,7 +110,7 @@ class SignalDelivery:
         return overdue is not None
 
     def forget_interrupt(self) -> None:
-        """Drops an interrupt that waits for a call of the guest: what it was to interrupt is over."""
+        """Drops an interrupt that waits for a call of the guest, because the command to interrupt is over."""
         self._takes_interrupt()
 
     def heed_interrupt(self) -> None:
@@ -131,7 +131,7 @@ class SignalDelivery:
     def send(self, *, late: bool = False) -> None:
         """Sends the guest's signals, before the answer of the call that has caused them.
 
-        So their handlers run before the call returns, as with kill(2). Signals that exceed what may be pending stay in
+        So their handlers run before the call returns, as with kill(2). Signals beyond the limit of pending ones stay in
         the outbox, and are sent after a later call, or after _OFFER_AGAIN_NS.
 
         After a signal was sent, a call that waits is answered with EINTR. The guest blocks the signal while the call is
@@ -162,7 +162,7 @@ class SignalDelivery:
             signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
 
     def _interrupt_here(self, late: bool) -> None:
-        """Sends the interrupt that has waited for a call. late: as for `send`."""
+        """Sends the interrupt that waited for a call. late: as for `send`."""
         if late and self._computes():  # its next call may be on its way
             self._interrupt_now()
             return
@@ -171,7 +171,7 @@ class SignalDelivery:
         self._answer_interrupted(_INTERRUPT)
 
     def _holds_back(self) -> bool:
-        """Whether signals wait a little for the next call of a guest that computes (`Dispatcher.patience_ns`)."""
+        """Whether signals still wait for the next call of a guest that computes (`Dispatcher.patience_ns`)."""
         patience, now = self._dispatcher.patience_ns, time.monotonic_ns()
         if not patience or not self._computes():
             return False

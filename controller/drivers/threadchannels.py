@@ -1,4 +1,4 @@
-"""The channels of a guest that is served: each has a thread, whose call it brings."""
+"""The channels of a guest that is served. Each channel carries the calls of one thread."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ from proxybox.controller.world.state import GuestThread
 class ThreadChannel:
     """A channel and its thread.
 
-    thread: None where the last one has ended and no other has taken its place. blocked: what the thread's call waits
-    for; None where no call waits.
+    thread: None where the thread has ended and no other uses the channel. blocked: the wait of the thread's call; None
+    where no call waits.
     """
 
     channel: Channel
@@ -23,5 +23,5 @@ class ThreadChannel:
 
 
 def any_waits(lines: Iterable[ThreadChannel]) -> bool:
-    """Whether a call waits for something."""
+    """Whether any of the channels has a call that waits."""
     return any(line.blocked is not None for line in lines)

@@ -1,16 +1,16 @@
 """Decides which guest of an engine is next: the guests share the engine's thread by deficit.
 
-Each guest has credit, in nanoseconds. What the engine computes for the guest is subtracted from it. When no guest that
-wants something has credit left, each guest gets a QUANTUM. The guest with the most credit comes first: the others rest,
-which means that the engine does not read their requests, until the first has used a QUANTUM more, with requests or by
-computing itself. So a guest that asks for less than its share, and has saved up to a BURST of credit, waits only for
-the one step that is under way, and not for all guests that ask for more.
+Each guest has credit, in nanoseconds. The time that the engine spends for the guest is subtracted from it. When no
+guest with requests has credit left, each guest gets a QUANTUM. The guest with the most credit comes first. The others
+rest, which means that the engine does not read their requests, until the first one has used a QUANTUM, by requests or
+by its own computing. So a guest that uses less than its share, and has saved up to a BURST of credit, waits only for
+the current step, and not for all guests that use more.
 
 Rules: a guest never rests when it is alone, or when all others only wait. The engine waits only for guests that
-compute, for as long as a step of the next guest takes, and not for long for those on another CPU, where the engine
-is not in their way. What a guest has used is read from the kernel's clock of its process. When a wait in vain has left
-the CPU idle, the guests that the engine waited for are dormant: for a while they get their share by their requests
-alone.
+compute, for as long as a step of the next guest takes. It does not wait long for guests on another CPU, because it does
+not delay them there. The CPU time of a guest is read from the kernel's clock of its process. When the CPU was idle
+while the engine waited in vain, the guests that it waited for become dormant: for some rounds the engine does not wait
+for them.
 
 This schedule shares nothing with rotation.py and costs/interpreter.py: it makes a guest wait by leaving its requests
 unread, at no cost for the others, and reads its credit at each request.
@@ -25,18 +25,18 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 #: In nanoseconds: the credit that each guest gets when none has any; the most credit that a guest can save, or owe; how
-#: long the engine waits for guests that compute, at least and at the most: as long as the last steps took of those that
-#: would be next.
+#: long the engine waits for guests that compute, at least and at the most. In between, it waits as long as the last
+#: steps of the next guests took.
 QUANTUM: Final = 200_000
 BURST: Final = 30_000_000
 PATIENCE: Final = 200_000
 LONGEST_PATIENCE: Final = 2_000_000
 #: When the engine has waited in vain for NOTICEABLE nanoseconds or longer, and the guests have used too little of that
-#: time, it does not wait for them in the next DORMANT rounds. One that has come at last may have been woken slowly: in
-#: a virtual machine, a CPU that idles takes 0.1 ms for that.
+#: time, it does not wait for them in the next DORMANT rounds. A late request may come from a guest that was woken
+#: slowly: an idle CPU of a virtual machine takes 0.1 ms for that.
 NOTICEABLE: Final = 50_000
 DORMANT: Final = 16
-#: For this many rounds it does not wait for a guest on another CPU, when it has waited for PATIENCE in vain.
+#: For this many rounds the engine does not wait for a guest on another CPU, after it has waited for PATIENCE in vain.
 LONG_DORMANT: Final = 64
 
 
@@ -49,7 +49,7 @@ _POLLFD, _TIMESPEC = struct.Struct("=ihh"), struct.Struct("=qq")
 
 
 def wait_readable(fd: int, ns: int) -> bool:
-    """Waits until `fd` is readable, for `ns` nanoseconds at the most, and returns whether it is.
+    """Waits until `fd` is readable, for at most `ns` nanoseconds, and returns whether it is.
 
     Python's poll and epoll count in milliseconds.
     """
@@ -57,10 +57,10 @@ def wait_readable(fd: int, ns: int) -> bool:
 
 
 class Turn(Protocol):
-    """What `EngineTurns` knows of one guest; the engine's jobs have these attributes.
+    """The state of one guest in `EngineTurns`; the engine's jobs have these attributes.
 
-    cpu: the guest's; None for any. credit_ns: its credit. step_ns: what its last step took. is_resting: whether its
-    requests are left for later. dormant: in so many rounds the engine does not wait for it.
+    cpu: the guest's; None for any. credit_ns: its credit. step_ns: the duration of its last step. is_resting: whether
+    its requests are left for later. dormant: for how many rounds the engine does not wait for it.
     """
 
     cpu: int | None
@@ -85,8 +85,8 @@ class EngineTurns:
     """The guests of an engine, and which of them rest.
 
     turns: returns all of them. mask, unmask: stop and begin to read the requests of one guest. wait: waits until a
-    guest has a request, for so many nanoseconds at the most, and returns whether one has. cpu: returns the CPU that
-    runs the engine; -1: not known. now_ns: the clock.
+    guest has a request, for at most the given nanoseconds, and returns whether one has. cpu: returns the CPU that runs
+    the engine; -1: not known. now_ns: the clock.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class EngineTurns:
         self._mask(turn)
 
     def forget(self, turn: Turn) -> None:
-        """The guest rests no longer. Also when the engine stops serving it."""
+        """Ends a guest's rest, without reading its requests; also called when the engine stops serving it."""
         turn.is_resting = False
         self.resting.discard(turn)
 
     def go_on(self) -> None:
-        """To be called while guests rest: lets others compute that have credit, or else draws a new line."""
+        """Is called while guests rest: lets other guests with credit compute, or sets a new line if there are none."""
         here = self._cpu()
-        if here != self._here:  # the engine has moved, and is in the way of this CPU's guests now
+        if here != self._here:  # the engine has moved, and delays this CPU's guests now
             self._here = here
             for each in self._turns():
                 if each.cpu == here:

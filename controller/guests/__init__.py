@@ -1,4 +1,4 @@
-"""Which interpreter runs as guest: what a guest is (guest.py), and how it is found (finding.py).
+"""The interpreter that runs as guest: its properties (guest.py), and how it is found (finding.py).
 
-translated/ has what is needed besides for a PyPy that marshals its calls itself.
+translated/ has the code for a PyPy that marshals its calls itself.
 """

@@ -1,7 +1,7 @@
-"""What tells two builds of an interpreter apart: the build ids of its program and of the libraries that it needs.
+"""Identifies a build of an interpreter: by the build ids of its program and of the libraries that it needs.
 
-A linker writes such an id (ld(1), --build-id) into nearly every program of a distribution. It stays the same where the
-file is copied, and changes with the code. A file without one is told by its SHA-256.
+A linker writes such an id (ld(1), --build-id) into nearly every program of a distribution. It stays the same when the
+file is copied, and changes with the code. A file without one is identified by its SHA-256.
 """
 
 import functools
@@ -19,7 +19,7 @@ _ENTRY = struct.Struct("<qQ")
 _NOTE = struct.Struct("<III")
 _LOAD, _DYNAMIC, _NOTES = 1, 2, 4
 _NEEDED, _STRINGS, _BUILD_ID = 1, 5, 3
-#: Bytes of a piece that is read: the notes and the dynamic section of a program are far smaller.
+#: The most bytes that are read at once: the notes and the dynamic section of a program are far smaller.
 _MOST = 1 << 20
 
 

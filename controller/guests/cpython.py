@@ -1,4 +1,4 @@
-"""A CPython: the distribution's, one that was built where it stands, or a relocatable build."""
+"""A CPython: the distribution's, one that was built for its folder, or a relocatable build."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from proxybox.controller.guests.guest import Guest
 VERSIONS = tuple((3, minor) for minor in range(9, 15))
 _SHARED = re.compile(rb"libpython(3\.\d+)([a-z]*)\.so")
 _NAMED = re.compile(r"python(3\.\d+)([a-z]*)")
-#: What every CPython that can be embedded offers, in its program or in its library.
+#: A function that every CPython exports that can be embedded, in its program or in its library.
 _MARK = b"\0Py_BytesMain\0"
 _BUILDS = {"t": "a free-threaded build", "d": "a debug build", "td": "a free-threaded debug build"}
 
@@ -32,9 +32,9 @@ class CPython(Guest):
         **Guest.pools,
         "RAYON_NUM_THREADS": "1",
         "POLARS_MAX_THREADS": "1",
-        # joblib counts cores with lscpu, and warns where it cannot, unless it is told that there are fewer than CPUs
+        # joblib counts cores with lscpu, and warns where it cannot, unless this says that there are fewer than CPUs
         "LOKY_MAX_CPU_COUNT": "0",
-        # joblib computes in this process, where its processes would be refused
+        # joblib computes in this process: its child processes would be refused
         "JOBLIB_MULTIPROCESSING": "0",
         # an arena of pyarrow's allocator (mimalloc), in KiB: of the 1 GiB that is usual, it could use more than the box
         # has, without a MemoryError
@@ -49,7 +49,7 @@ class CPython(Guest):
 def cpython_version(found: str, executable: str, head: bytes) -> tuple[int, int] | None:
     """Returns the version of a CPython; None for another kind of program.
 
-    found: what was named. executable: where that leads to. head: the beginning of that file.
+    found: the path that was named. executable: the same without symbolic links. head: the first bytes of that file.
 
     Raises SandboxStartError for a CPython that cannot be a guest.
     """

@@ -21,8 +21,8 @@ def settings(environment: str) -> dict[str, str]:
 def folders_of(environment: str, name: str, inside: str, installed: Iterable[str]) -> tuple[str, ...]:
     """Returns the folders with packages of a virtual environment.
 
-    name: of the interpreter that is to have them. inside: where they are for it. installed: where packages lie that are
-    installed beside the interpreter, which the environment may have, too.
+    name: of the interpreter that uses them. inside: their folder for that interpreter. installed: the folders of
+    packages that are installed beside the interpreter; the environment may include them.
 
     Raises SandboxStartError for an environment that has none for this interpreter.
     """

@@ -14,20 +14,20 @@ from proxybox.controller.guests.guest import Guest
 from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, TRANSLATED, VARIABLE, to_install
 from proxybox.controller.guests.pypy import PyPy, pypy_version
 
-#: Programs that are looked for on PATH, in this order, for the name of a kind of guest.
+#: For the name of a kind of guest, the programs that are searched on PATH, in this order.
 _PROGRAMS = {"pypy": ("pypy3",), "cpython": ("python3", *(f"python3.{minor}" for minor in range(14, 8, -1)))}
-#: Programs that are looked for in a release, or in a virtual environment: of these the first that there is.
+#: Programs of a release, or of a virtual environment: the first that exists is used.
 _IN_RELEASE = re.compile(r"(pypy|python)3(\.\d+)?")
 _VERSION = re.compile(r"3\.\d+")
 
 
 def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.PathLike[str] | None = None) -> Guest:
-    """Returns the interpreter at `path`, or else that of $PROXYBOX_GUEST, or else pypy3.
+    """Returns the interpreter at `path`; without it, that of $PROXYBOX_GUEST; without that, pypy3.
 
     path: a program, or the folder of an unpacked release or of a virtual environment. A name without "/" is looked up
-    in the absolute folders of PATH: that of a program, "pypy", "cpython", or a version such as "3.13" (of CPython);
-    "translated" is the translated PyPy that was installed.
-    library: the library of a translated guest; without it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
+    in the absolute folders of PATH. It is a program's name, "pypy", "cpython", or a version such as "3.13" (of
+    CPython); "translated" is the translated PyPy that was installed. library: the library of a translated guest;
+    without it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
 
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
     """
@@ -85,7 +85,7 @@ def find_guests() -> Iterator[tuple[str, Guest | SandboxStartError]]:
 
     Each comes once, with the path under which it was found.
 
-    In the place of one that cannot be a guest is the error that says why.
+    For an interpreter that cannot be a guest, yields the error that says why.
     """
     seen = set()
     named = os.environ.get(VARIABLE)
@@ -117,19 +117,19 @@ def _interpreters() -> Iterator[str]:
 
 
 def absolute_guest(path: str | os.PathLike[str]) -> str:
-    """Makes what a caller has named independent of the working directory.
+    """Returns a guest that a caller has named, independent of the working directory.
 
-    A str without "/" is returned as it is, because it is looked up on PATH, unless it begins with a dot, as no program
-    does that is meant: `.venv`. Anything else is a path and becomes absolute.
+    A str without "/" is returned unchanged, because it is looked up on PATH, unless it begins with a dot, such as
+    `.venv`. Anything else is a path and becomes absolute.
     """
     is_name = isinstance(path, str) and "/" not in path and not path.startswith(".")
     return str(path) if is_name else os.path.abspath(path)
 
 
 def _variable(name: str, *, is_searched: bool = True) -> str | None:
-    """Returns what an environment variable names.
+    """Returns the value of an environment variable that names a guest or a library.
 
-    is_searched: a name without "/" is allowed, and is looked up on PATH.
+    is_searched: whether a name without "/" is allowed, which is then looked up on PATH.
 
     Raises SandboxStartError for a relative path: the variable is set once, and would mean another file in each
     folder.
@@ -154,7 +154,7 @@ def _on_path(named: str) -> str:
     names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
     found = programs.on_path(*names)
     if found is None:
-        if os.path.exists(named):  # a folder of others may have something of that name: it is not taken unasked
+        if os.path.exists(named):  # the folder may be another user's: its program is not run unasked
             raise SandboxStartError(f"no {named} was found on PATH: for the one in this folder, name ./{named}")
         package = names[0] if names[0].startswith("python") else "pypy3"
         raise SandboxStartError(f"no {names[0]} was found on PATH: {to_install(package)}")

@@ -1,6 +1,6 @@
-"""What a box has to know of an interpreter. Each kind is a class: pypy.py, cpython.py, translated/guest.py.
+"""The properties of an interpreter that a box needs. Each kind is a class: pypy.py, cpython.py, translated/guest.py.
 
-Rule: nothing outside of this folder asks which kind a guest is. It asks for what it needs to know.
+Rule: code outside of this folder does not check which kind a guest is. It uses the attributes of `Guest`.
 """
 
 import functools
@@ -34,22 +34,22 @@ class Guest:
     prefix: str | None = None
     packages: tuple[str, ...] = ()
 
-    #: What people call such an interpreter.
+    #: The name of this kind of interpreter, for people.
     title: ClassVar[str]
-    #: With the version, the name of its program, and of the folder of its library.
+    #: This and the version are the name of its program, and of the folder of its library.
     stem: ClassVar[str]
-    #: With the version's digits, what stands in the names of its compiled files.
+    #: This and the version's digits are in the names of its compiled files.
     cache_stem: ClassVar[str]
-    #: Where the files of a release are seen: the first of these paths that is not longer than the release's own.
+    #: Where a box has the files of a release: at the first of these paths that is not longer than the release's own.
     homes: ClassVar[tuple[str, ...]]
-    #: Why it cannot run the bootstrap (proxybox/guest/bootstrap.py), which warm boxes and sessions need; "": it can.
+    #: Why it cannot run the bootstrap (proxybox/guest/bootstrap.py), which warm boxes and sessions need; "" if it can.
     lacks_bootstrap: ClassVar[str] = ""
-    #: Whether it looks into its folders of packages (site.py); else packages come before its library (PYTHONPATH).
+    #: Whether it searches its folders of packages (site.py); otherwise packages come before its library (PYTHONPATH).
     reads_pth: ClassVar[bool] = True
     #: Variables for pools of threads in libraries. A box runs on one CPU, whatever environment.cpu_count shows, so more
     #: than one thread makes them slower, or is refused. OpenMP, OpenBLAS, MKL, numexpr and Arrow read this one.
     pools: ClassVar[Mapping[str, str]] = {"OMP_NUM_THREADS": "1"}
-    #: Whether it marshals its own calls, so that it is only sealed, and has one thread.
+    #: Whether it marshals its own calls. Then the stub only seals it, and it has one thread.
     marshals: ClassVar[bool] = False
 
     @classmethod
@@ -59,12 +59,12 @@ class Guest:
 
     @property
     def name(self) -> str:
-        """Such as pypy3.11."""
+        """The name of its program and library, such as pypy3.11."""
         return self.named(self.version)
 
     @property
     def cache_tag(self) -> str:
-        """What stands in the names of its compiled files (sys.implementation.cache_tag), such as pypy311."""
+        """The tag in the names of its compiled files (sys.implementation.cache_tag), such as pypy311."""
         return f"{self.cache_stem}{self.version[0]}{self.version[1]}"
 
     def with_packages(self, folders: tuple[str, ...]) -> "Guest":
@@ -84,7 +84,7 @@ class Guest:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Returns what its user should know of it, although boxes run."""
+        """Warnings for its user, although boxes run."""
         return ()
 
     # --- what a box sees of it ----------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ class Guest:
     def files(self) -> Iterator[tuple[str, str]]:
         """Yields the files and folders of the interpreter on the host, each with the path at which a box has it.
 
-        Of a release these are its program, its library, and the shared libraries beside them. Never the whole prefix:
-        that may be /usr/local or a part of somebody's home, with all else that is installed there.
+        Of a release these are its program, its library, and the shared libraries beside them. They are never the whole
+        prefix, which may be /usr/local or a part of a user's home, with other software.
         """
         own = [self.executable, self.library]
         if self.prefix is not None:
@@ -119,33 +119,33 @@ class Guest:
             own += _shared_libraries(f"{self.prefix}/lib")
         return ((path, self.visible(path)) for path in own)
 
-    #: Whether it loads libraries of the host's (/usr/lib/x86_64-linux-gnu and so on).
+    #: Whether it loads the host's libraries (/usr/lib/x86_64-linux-gnu and so on).
     loads_system_libraries: ClassVar[bool] = True
 
     def links(self) -> dict[str, str]:
-        """Links to it under the names that programs know, with their targets."""
+        """Symbolic links to it, under the names that programs use, with their targets."""
         if self.prefix is not None:
             return {}
         folder, name = os.path.split(self.executable)
         return {f"/usr/bin/{self.stem}3": name if folder == "/usr/bin" else self.executable}
 
     def site_packages(self, environment: str) -> str:
-        """Returns where a virtual environment has packages for this interpreter."""
+        """Returns the folder of a virtual environment that has packages for this interpreter."""
         return os.path.join(environment, "lib", self.name, "site-packages")
 
     def installed_folders(self) -> tuple[str, ...]:
-        """Returns where packages that are installed beside it lie on the host.
+        """Returns the host's folders of packages that are installed beside it.
 
-        They are those of site.py, and Debian has its own. The guest looks into the first of them, too.
+        They are the folders of site.py; Debian has its own. The guest searches the first of them, too.
         """
         if _is_of_debian(self.library):
             return f"/usr/local/lib/{self.name}/dist-packages", "/usr/lib/python3/dist-packages"
         return (f"{self.library}/site-packages",)
 
     def variables(self) -> dict[str, str]:
-        """Environment variables that it should have; those of the policy go before them."""
+        """Returns environment variables for it; those of the policy have priority."""
         return {
-            "TZ": ":/etc/localtime",  # the file that is read anyway; named, glibc does not stat it each time
+            "TZ": ":/etc/localtime",  # the default file; if it is named, glibc does not stat it each time
             **self.pools,
         }
 
@@ -154,16 +154,16 @@ class Guest:
     def channel(
         self, plain: "Channel", world: "World", dispatcher: "Dispatcher", environment: Callable[[], dict[str, str]]
     ) -> "Channel":
-        """Returns what brings its calls when it is sealed, in the place of the stub's channel.
+        """Returns the channel of its calls after the seal, which replaces the stub's channel.
 
-        environment: gives its variables.
+        environment: returns its environment variables.
         """
         return plain
 
 
 @functools.lru_cache(maxsize=16)
 def _is_of_debian(library: str) -> bool:
-    """Whether a standard library is Debian's, which keeps packages in dist-packages."""
+    """Whether a standard library is Debian's, which has packages in dist-packages."""
     try:
         with open(f"{library}/site.py", encoding="utf-8", errors="replace") as file:
             return "dist-packages" in file.read()

@@ -1,4 +1,4 @@
-"""Programs on the host: where they are, and what stands beside them. None is run for it."""
+"""Finds programs on the host, and the files beside them, without running any."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import mmap
 
 VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
-#: What names the translated PyPy that was installed (translated/installed.py), as a guest.
+#: The name of the installed translated PyPy (translated/installed.py) as a guest.
 TRANSLATED = "translated"
 
 
@@ -38,7 +38,7 @@ def guest_program(name: str) -> str:
 
 
 def to_install(package: str) -> str:
-    """What to do where a guest is missing. package: what distributions call it."""
+    """Returns what to do where a guest is missing. package: its name in distributions."""
     return f"install it (Debian, Ubuntu: apt install {package}), or name one with --guest PATH or {VARIABLE}"
 
 
@@ -47,27 +47,27 @@ _ELF_X86_64 = re.compile(rb"\x7fELF\x02\x01.{12}\x3e\x00", re.DOTALL)
 _PT_INTERP = 3
 #: The file that makes a folder a virtual environment.
 CONFIGURATION = "pyvenv.cfg"
-#: Folders that every host has: an interpreter there is seen where it is, and nothing is hidden by another path.
+#: Folders that every host has: the box has an interpreter from there at the same path, and its path is not replaced.
 _NO_SECRETS = ("/usr", "/usr/local")
-#: Bytes at the beginning of a program in which its kind is looked for.
+#: How many bytes at the beginning of a program show its kind.
 _HEAD = 1 << 20
 
 
 def folders() -> list[str]:
-    """Returns the folders of programs: those of PATH, and the usual ones.
+    """Returns the folders of programs: those of PATH, /usr/bin and /usr/local/bin.
 
-    Empty and relative entries of PATH are left out: the working directory may hold anybody's programs.
+    Empty and relative entries of PATH are left out: the working directory may have programs of other users.
     """
     named = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
     return list(dict.fromkeys([*named, "/usr/bin", "/usr/local/bin"]))
 
 
 def on_path(*names: str) -> str | None:
-    """Returns the path of the program that has the first of these names; None where there is none.
+    """Returns the path of the first of these programs that is in `folders`; None where none is.
 
-    Where there is nothing else, one that the guests of this process could not run is taken, and then a script, as
-    version managers have: an interpreter is none. (shutil.which would import all that packs and unpacks archives, too,
-    at each start of a command.)
+    Programs that the guests of this process cannot run come last but one, and scripts last: version managers have
+    scripts under these names, which are no interpreters. (shutil.which would also import the modules for archives at
+    each start of a command.)
     """
     closed = script = None
     for path in (os.path.join(folder, name) for name in names for folder in folders()):
@@ -83,9 +83,9 @@ def on_path(*names: str) -> str | None:
 
 
 def closed_at(path: str) -> str:
-    """Returns the folder that keeps others from running a program, or the program itself; "" where they can run it.
+    """Returns the folder, or the program itself, whose mode stops other users from running it; "" where none does.
 
-    Others are users who neither own it nor are of its group, as the user is that guests of root's run as.
+    Other users neither own it nor belong to its group. Guests of root run as such a user.
     """
     parts = os.path.realpath(path).split("/")
     for place in ("/".join(parts[:end]) or "/" for end in range(1, len(parts) + 1)):
@@ -120,15 +120,15 @@ def identity(found: str, executable: str) -> tuple[int, int, int]:
         raise SandboxStartError(f"there is no {found}: name {what} with --guest PATH or {VARIABLE}") from error
     except OSError as error:
         raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {INSTALL}") from error
-    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for somebody who writes
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for a writer
         raise SandboxStartError(f"{found}: not an x86-64 program of Linux: {INSTALL}")
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def head_of(found: str, executable: str) -> bytes:
-    """Returns the beginning of a program for this machine.
+    """Returns the first bytes of a program for this machine.
 
-    Raises SandboxStartError when it cannot be read, or is no such program.
+    Raises SandboxStartError when it cannot be read, or is no program for this machine.
     """
     try:
         with open(executable, "rb") as file:
@@ -143,7 +143,7 @@ def head_of(found: str, executable: str) -> bytes:
 def is_dynamic(data: "bytes | mmap.mmap") -> bool:
     """Whether the kernel starts a loader for the program, so that the stub can be preloaded (elf(5)).
 
-    Raises struct.error for what is no such program.
+    Raises struct.error for a file that is no ELF program.
     """
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
@@ -155,7 +155,7 @@ def is_dynamic(data: "bytes | mmap.mmap") -> bool:
 def library_beside(found: str, executable: str, name: str) -> tuple[str, str | None]:
     """Returns the folder of the standard library, and the prefix of a release or None.
 
-    name: of that folder, such as pypy3.11. Raises SandboxStartError where there is none.
+    name: the folder's name, such as pypy3.11. Raises SandboxStartError where there is none.
     """
     above = os.path.dirname(os.path.dirname(executable))
     prefix = None if above in _NO_SECRETS else above

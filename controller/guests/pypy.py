@@ -1,4 +1,4 @@
-"""A PyPy as it is: the distribution's, or an unpacked release."""
+"""An ordinary PyPy: the distribution's, or an unpacked release."""
 
 import re
 
@@ -24,7 +24,7 @@ class PyPy(Guest):
 def pypy_version(found: str, executable: str, head: bytes) -> tuple[int, int] | None:
     """Returns the version of a PyPy's language; None for another kind of program.
 
-    found: what was named. executable: where that leads to. head: the beginning of that file.
+    found: the path that was named. executable: the same without symbolic links. head: the first bytes of that file.
 
     Raises SandboxStartError for a PyPy that cannot be a guest.
     """

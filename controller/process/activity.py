@@ -1,6 +1,6 @@
-"""Whether a guest computes, and how long to wait for one that does: by its threads' states and its CPU time.
+"""Finds out whether a guest computes, and how long to wait for it: by its threads' states and its CPU time.
 
-The time of the clock says nothing of a guest: on a busy machine a thread that could run waits for a CPU for long, or is
+Elapsed time says nothing about a guest: on a busy machine a runnable thread may wait for a CPU for long, or may be
 stopped until its turn comes (rotation.py).
 """
 
@@ -13,15 +13,15 @@ from proxybox.controller import hostproc
 
 
 def all_wait(pid: int) -> bool:
-    """Whether each thread of a process waits, so that it does nothing until something comes.
+    """Whether all threads of a process wait for an event.
 
-    That is not so where one runs, waits for a CPU, is stopped, or reads a page from a disk (proc_pid_stat(5)), and not
+    A thread that runs, waits for a CPU, is stopped, or reads a page from a disk does not (proc_pid_stat(5)). False
     where the process has ended.
     """
     is_one_there = False
     with contextlib.suppress(OSError):
         for tid in hostproc.threads(pid):
-            with contextlib.suppress(OSError, ValueError):  # this one has ended
+            with contextlib.suppress(OSError, ValueError):  # this thread has ended
                 state = hostproc.state(tid)
                 if state == "S":
                     is_one_there = True
@@ -32,10 +32,10 @@ def all_wait(pid: int) -> bool:
 
 @attrs.define(eq=False)
 class Patience:
-    """Waits for what a guest does next, until it has computed for a while without that, or does nothing.
+    """Decides how long to wait for the next call of a guest: until it has computed for a while, or does nothing.
 
-    cpu_time: what it has used, in nanoseconds. waits: whether all its threads wait (`all_wait`). Whoever asks looks for
-    calls of the guest between two questions: one that it has made is no reason to go on without it.
+    cpu_time: returns the CPU time that it has used, in nanoseconds. waits: whether all its threads wait (`all_wait`).
+    The caller checks for calls of the guest between two calls of `is_over`.
     """
 
     cpu_time: Callable[[], int]
@@ -44,12 +44,12 @@ class Patience:
     _waited_ns: int = -1
 
     def begin(self) -> None:
-        """Begins to wait."""
+        """Begins the wait."""
         self._began_ns, self._waited_ns = self.cpu_time(), -1
 
     def is_over(self, most_ns: int) -> bool:
-        """Whether it has computed for so long, or has waited both at the last question and now, and not run between."""
-        waits, used_ns = self.waits(), self.cpu_time()  # in this order: it may go on meanwhile
+        """Whether it has computed for `most_ns`, or has waited both now and at the last call, and not run between."""
+        waits, used_ns = self.waits(), self.cpu_time()  # in this order: it may run meanwhile
         if waits:
             before, self._waited_ns = self._waited_ns, used_ns
             return before == used_ns

@@ -1,7 +1,7 @@
 """How a copied guest becomes a box of its own.
 
     parent: waits in fork(2) ── the controller grants it ── clone: held by the kernel, allowed by the controller
-    child:  prctl(PR_SET_PDEATHSIG): held by the kernel, which tells its pid; given its own pipe ends, allowed
+    child:  prctl(PR_SET_PDEATHSIG): held by the kernel, which reports its pid; gets its own pipe ends, allowed
     child:  BORN. A zygote's child now takes its limits and its final filter, and is inspected as after any start
 
 Promise: the controller knows every copy. If a granted fork does not produce a child that reports itself with this
@@ -32,9 +32,9 @@ from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.wire.channel import Channel
 
-#: Seconds in which the copy that a fork was granted for has to come. Otherwise its parent is ended.
+#: Seconds from the grant of a fork until the first call of the copy. If it does not come, the parent is ended.
 FORK_LIMIT = 10
-#: Seconds from then on in which it has to be sealed. Otherwise it is ended alone.
+#: Seconds from then on until the copy is sealed. After that, only the copy is ended.
 BIRTH_LIMIT = 10
 
 
@@ -51,9 +51,9 @@ def adopt(
     """Grants a parent its fork, and takes over the child, whose process id in its box is `pid`.
 
     Returns the child and what its BORN request says: the address for its filter, how many instructions fit there, and
-    the address for its limits. again: whether the parent goes back into fork(2) at once. cpu: the child's; None for
-    the parent's. meanwhile: is called once, while the kernel copies the parent, and must not raise. inspected: the
-    channel of a thread that has not asked for a fork, but is to be looked into (stub_inspect.c).
+    the address for its limits. again: whether the parent calls fork(2) again at once. cpu: the child's; None for the
+    parent's. meanwhile: is called once, while the kernel copies the parent, and must not raise. inspected: the channel
+    of a thread that has not called fork(2), but whose process is to be inspected (stub_inspect.c).
 
     Raises SandboxStartError when no child can be taken over. The parent, and the processes that it has made, are ended
     when the fork itself fails; a child that fails after that is ended alone.
@@ -62,7 +62,7 @@ def adopt(
     if listener is None or parent.guest_listener is None:
         raise SandboxStartError("this guest cannot be copied")
     deadline = time.monotonic_ns() + int(FORK_LIMIT * 1e9)
-    with parent.fork_lock, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
+    with parent.fork_lock, parent.watch.awake():  # after a stop, the kernel would begin the clone again
         try:
             with listener.expect(os.getpgid(parent.pid)) as expected:
                 parent.guest_listener.may_fork = True
@@ -96,10 +96,10 @@ def adopt(
 
 
 def _ask(inspected: Channel) -> None:
-    """Asks for a look. Raises SandboxStartError for a guest that does not read its answers.
+    """Requests a copy for an inspection. Raises SandboxStartError for a guest that does not read its answers.
 
-    Without reading, it can make calls and copies, until there is no room: then nobody would end the wait for that,
-    since the time of a look is not charged.
+    A guest that does not read could make calls and copies until its pipe is full. Then this would wait forever, because
+    the time of an inspection is not charged.
     """
     poll = select.poll()
     poll.register(inspected.reply_fd, select.POLLOUT)
@@ -115,7 +115,7 @@ def _take_in(
     deadline: int,
     meanwhile: Callable[[], object] | None,
 ) -> tuple[GuestProcess, Notification]:
-    """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
+    """Returns the new child, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
     notification = _at_first_call(parent, guest_listener, expected, deadline, meanwhile)
     watch = Watch(notification.tid, open_pidfd(notification.tid), time.monotonic_ns() + int(BIRTH_LIMIT * 1e9))
     channel = None
@@ -140,7 +140,7 @@ def _at_first_call(
     deadline: int,
     meanwhile: Callable[[], object] | None,
 ) -> Notification:
-    """Waits for the child's first call. Before it comes, `Listener.sort` lets one clone of the parent through."""
+    """Waits for the child's first call. Before that, `Listener.sort` allows one clone of the parent."""
     poll = select.poll()
     for fd in (guest_listener.listener.fd, expected.wake, parent.watch.pidfd):
         poll.register(fd, select.POLLIN)
@@ -148,7 +148,7 @@ def _at_first_call(
         left = deadline - time.monotonic_ns()
         ready = dict(poll.poll(max(0, left // 1_000_000)))
         guest_listener.listener.sort()
-        if meanwhile is not None and not guest_listener.may_fork:  # the clone has been let through
+        if meanwhile is not None and not guest_listener.may_fork:  # the clone was allowed
             meanwhile()
             meanwhile = None
         if expected.newborn is not None:
@@ -162,7 +162,7 @@ def _at_first_call(
 def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], began: Beginning) -> None:
     """Gives a zygote's child its limits and its final filter, and inspects it from outside.
 
-    began: what the zygote has of memory. Raises SandboxStartError.
+    began: the memory of the zygote. Raises SandboxStartError.
     """
     address, room, limits = born
     program = spec.filter(True)
@@ -184,7 +184,7 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], bega
 
 
 def _frame(child: GuestProcess) -> tuple[int, ...]:
-    """The next request of a child: its call number and registers. Raises SandboxStartError where there is none."""
+    """Returns a child's next request: its call number and registers. Raises SandboxStartError where there is none."""
     frame: bytes | None = None
     with contextlib.suppress(GuestMisbehaved):
         while frame is None:

@@ -1,6 +1,6 @@
 """Chooses the CPUs of guests and of the threads that serve them.
 
-On one CPU a round trip is a hand-over between two processes. Across two CPUs, an idle CPU has to be woken each time.
+On one CPU a round trip is a switch between two processes. Across two CPUs, an idle CPU has to be woken each time.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ try:
 except (OSError, AttributeError):  # a C library without sched_getcpu(3)
 
     def current_cpu() -> int:
-        """-1: the CPU is not known."""
+        """Returns -1: the CPU is not known."""
         return -1
 
 
@@ -44,9 +44,9 @@ class _Cpus:
         except OSError:
             return None
         with self._lock:
-            # Among CPUs with equally few boxes, the CPU that runs this thread is preferred: it evidently has room.
-            # If several controllers all began with the same CPU, they would starve each other's guests, which run at
-            # a lower priority.
+            # Among CPUs with equally few boxes, the CPU that runs this thread is preferred, because it is evidently
+            # free. If several controllers all began with the same CPU, they would starve each other's guests, which run
+            # at a lower priority.
             here = current_cpu()
             cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), each != here, each))
             self._boxes[cpu] = self._boxes.get(cpu, 0) + 1
@@ -77,7 +77,7 @@ cpus = _Cpus()
 
 
 class _Affinity(threading.local):
-    """The affinity that this thread had before `on_cpu` or `Stand` placed it; None where neither does."""
+    """The affinity that this thread had before `on_cpu` or `Stand` placed it; None where neither has placed it."""
 
     allowed: set[int] | None = None
 
@@ -86,7 +86,7 @@ _here = _Affinity()
 
 
 def allowed_cpus() -> set[int]:
-    """The CPUs on which the calling thread may run, apart from its place by a guest. Raises OSError."""
+    """Returns the CPUs on which the calling thread may run when it serves no guest. Raises OSError."""
     return os.sched_getaffinity(0) if _here.allowed is None else _here.allowed
 
 
@@ -106,8 +106,8 @@ def shares_of_cpus(count: int) -> list[set[int]]:
 class on_cpu:  # noqa: N801 - used as a function is
     """A context in which the calling thread runs on its guest's CPU; its own affinity is restored at the end.
 
-    cpu: of the guest; None changes nothing. at_first: a thread that is there anyway is not pinned to it yet, so that
-    one exchange costs no more than that; if there are more, `stay` is called.
+    cpu: of the guest; None changes nothing. at_first: a thread that runs there already is not pinned yet, because that
+    would be too expensive for one exchange; `stay` is called when more follow.
     """
 
     __slots__ = ("_at_first", "_before", "_cpu", "_is_first")
@@ -124,14 +124,14 @@ class on_cpu:  # noqa: N801 - used as a function is
         return self
 
     def stay(self) -> None:
-        """Pins the thread to the CPU, if it is not yet."""
+        """Pins the thread to the CPU, if it is not pinned yet."""
         if self._cpu is None or self._before is not None:
             return
         before = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, (self._cpu,))
         except OSError:
-            self._cpu = None  # a host that refuses is not asked again
+            self._cpu = None  # a host that refuses this is not tried again
             return
         self._before = before
         if _here.allowed is None:

@@ -1,4 +1,4 @@
-"""A guest's process as the controller holds it: how it is ended, measured and reaped, and what it shares with others.
+"""A guest's process in the controller: how it is ended, measured and reaped, and the resources that it shares.
 
 The guests that come from one start (the children of a zygote, the copies of a session) are a `Family`. They share the
 listener of their filters and the pid namespace. Each of them is a child of the controller.
@@ -27,14 +27,14 @@ from proxybox.policies import Limits
 if TYPE_CHECKING:
     from proxybox.controller.seal.cgroups import Cgroup
 
-#: The bits of the two signals that libc keeps for itself, 32 and 33.
+#: The bits of the two signals that libc reserves, 32 and 33.
 _OF_LIBC = 3 << 31
 #: The most bytes that `said_last` returns.
 _LAST_WORDS = 1 << 14
 
 
 class Family:
-    """What the guests of one start share. It is given back when the last of them has ended.
+    """The resources that the guests of one start share. They are released when the last guest has ended.
 
     listener: of their seccomp filters; None where there is none. init: the first process of the pid namespace, where
     there is one.
@@ -52,7 +52,7 @@ class Family:
             self._members.add(pid)
 
     def knows(self, pid: int) -> bool:
-        """Whether this process is one of the family's guests, or its init."""
+        """Whether the process `pid` is one of the family's guests, or its init."""
         return pid in self._members or (self.init is not None and self.init.pid == pid)
 
     def leave(self, pid: int) -> None:
@@ -62,7 +62,7 @@ class Family:
             if self._members:
                 return
         if self.init is not None:
-            self.init.kill()  # the kernel then kills what is left in its pid namespace (pid_namespaces(7))
+            self.init.kill()  # the kernel then kills the processes left in its pid namespace (pid_namespaces(7))
             with contextlib.suppress(OSError):
                 if not self.init.unreachable:
                     pidfd.wait(self.init.pidfd, self.init.pid, os.WEXITED)
@@ -77,10 +77,9 @@ class GuestProcess:
 
     launcher: pid of the child of the controller that has started the guest, where that is another process.
     guest_listener: its part of the listener, None where there is no listener. fork_lock: held while a guest of its
-    process group is copied. layers: those that are used, by name, with what was seen of each. settings_at: where it
-    keeps its struct settings; 0 for guests without one. filters: how many seccomp filters it has; None where the kernel
-    does not say. last_words: the socket on which a guest that marshals its own calls says why it ends; None for other
-    guests.
+    process group is copied. layers: those that are used, by name, with their states. settings_at: the address of its
+    struct settings; 0 for guests without one. filters: how many seccomp filters it has; None where the kernel does not
+    say. last_words: the socket on which a guest that marshals its own calls says why it ends; None for other guests.
     """
 
     pid: int
@@ -117,22 +116,22 @@ class GuestProcess:
 
     @property
     def memory(self) -> GuestMemory | None:
-        """What it may have of memory; None for no limit."""
+        """The limits of its memory; None for no limit."""
         return self.watch.memory
 
     def note(self, *seen: Layer) -> None:
-        """Records what was seen of its layers."""
+        """Stores the states of its layers."""
         self.layers.update((layer.name, layer) for layer in seen)
         self._reported_layers = None
 
     def reported_layers(self) -> dict[str, str]:
-        """What `Result.layers` says of its layers. They are all known when the guest is sealed."""
+        """Returns the value of `Result.layers`. It is complete when the guest is sealed."""
         if self._reported_layers is None:
             self._reported_layers = {name: layer.text for name, layer in self.layers.items()}
         return dict(self._reported_layers)
 
     def tighten(self, limits: Limits) -> bool:
-        """Lowers what the kernel lets the guest have: memory beyond what it has now, and threads.
+        """Lowers the limits in the kernel: of memory beyond what the guest has now, and of threads.
 
         For a guest that has run nothing untrusted yet. Returns False where the kernel refuses.
         """
@@ -163,40 +162,40 @@ class GuestProcess:
         self.peak_resident = peaks.get("VmHWM", self.peak_resident)
 
     def make_room(self, size: int, kind: int) -> bool:
-        """Answers the stub, where an allocation has failed: whether it is worth another try (memory.py)."""
+        """Returns whether the stub should repeat an allocation that has failed (memory.py)."""
         if self.memory is None or not self.memory.ask(size, kind):
             return False
         self.watch.look_soon()
         return True
 
     def is_nearly_full(self) -> bool:
-        """Whether it uses nearly all of the memory that it may have, now."""
+        """Whether it uses nearly all of its allowed memory now."""
         with contextlib.suppress(OSError, ValueError):
             return self.memory is not None and self.memory.is_nearly_full()
         return False
 
     def was_nearly_full(self) -> bool:
-        """Whether it has used nearly all of that, as far as it was seen."""
+        """Whether it has ever used nearly all of its allowed memory, as far as that was measured."""
         peak = self.peak_resident if self.peak_space is None else self.peak_space
         return self.memory is not None and self.memory.was_nearly_full(peak)
 
     def has_had_at_most(self, left: int) -> bool:
-        """Whether it had no more than so many bytes left at some time."""
+        """Whether it had at most `left` bytes of its memory left at some time."""
         return self.memory is not None and self.memory.has_had_at_most(left, self.peak_space)
 
     def resident(self) -> int | None:
-        """Its resident memory now, in bytes; None where /proc does not tell."""
+        """Its resident memory now, in bytes; None where /proc does not show it."""
         try:
             return hostproc.memory(self.pid)[1]
         except (OSError, ValueError):
             return None
 
     def has_pending(self, number: int) -> bool:
-        """Whether a signal that was sent to the process is still pending, or put off by the stub to a call's end."""
+        """Whether a signal that was sent to the process is still pending, or deferred by the stub to a call's end."""
         return bool(self.watch.undelivered() >> number - 1 & 1) or self._puts_off()
 
     def _puts_off(self) -> bool:
-        """Whether a thread has a signal put off: then its mask has those, too, that libc never blocks."""
+        """Whether a thread has a deferred signal: then its mask also blocks the two signals that libc never blocks."""
         with contextlib.suppress(OSError, ValueError):
             return any(hostproc.status(tid, "SigBlk", 16) & _OF_LIBC for tid in hostproc.threads(self.pid))
         return False
@@ -213,7 +212,7 @@ class GuestProcess:
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
         self._close_guest_listener()
         try:
-            pidfd.wait(self.watch.pidfd, self.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: keeps its pid
+            pidfd.wait(self.watch.pidfd, self.pid, os.WEXITED | os.WNOWAIT)  # a zombie now, so its pid stays its own
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             return None, None
@@ -225,15 +224,15 @@ class GuestProcess:
         self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGTRAP and self.last_words is not None:
-            code = -signal.SIGABRT  # it cannot send itself one: abort(3) ends with a trap (stub_signals.c)
+            code = -signal.SIGABRT  # it cannot send itself SIGABRT: abort(3) ends with a trap (stub_signals.c)
         return (code, None) if code >= 0 else (None, -code)
 
     def begin(self, settings: bytes) -> None:
-        """Lets the interpreter's `main` run, or a copy go on. settings: see `Dispatcher.stub_settings`."""
+        """Sends the first answer: then `main` runs, or a copy continues. settings: see `Dispatcher.stub_settings`."""
         self.channel.send((self.first_answer, *self.to_store(settings)))
 
     def to_store(self, settings: bytes) -> tuple[tuple[int, bytes], ...]:
-        """Returns what the next answer has to store, so that the guest has these settings; nothing if it has them."""
+        """Returns the writes of the next answer that give the guest these settings; none if it has them."""
         if not self.settings_at or settings == self._settings:
             return ()
         self._settings = settings
@@ -247,12 +246,12 @@ class GuestProcess:
             self.launcher = None
 
     def _close_guest_listener(self) -> None:
-        """Gives up its part of the listener before the guest is reaped: afterwards a new guest may get its pid."""
+        """Closes its part of the listener before the guest is reaped: afterwards a new guest may get its pid."""
         if self.guest_listener is not None:
             self.guest_listener.listener.discard(self.guest_listener)
 
     def close(self) -> None:
-        """Kills the guest if it still runs, reaps it, and closes everything that the controller holds for it."""
+        """Kills the guest if it still runs, reaps it, and closes its descriptors in the controller."""
         self.channel.close()
         self.watch.kill()
         with contextlib.suppress(OSError):
@@ -267,7 +266,7 @@ class GuestProcess:
             self.last_words.close()
 
     def said_last(self) -> bytes:
-        """What a guest that marshals its own calls has said of its end: untrusted, at most _LAST_WORDS bytes."""
+        """Returns the last words of a guest that marshals its own calls: untrusted, at most _LAST_WORDS bytes."""
         if self.last_words is None:
             return b""
         self.last_words.setblocking(False)
@@ -283,9 +282,9 @@ def open_channel(
 ) -> Channel | None:
     """Makes a pipe pair, and puts its far ends into the guest whose call the kernel holds.
 
-    The guest gets them as the descriptors `first` and `first` + 1, which replace what had these numbers. They also
-    replace the descriptors `others`, so that the guest keeps nothing under these numbers. Returns None where
-    descriptors have run out or the guest has gone.
+    The guest gets them as the descriptors `first` and `first` + 1, and old descriptors of these numbers are closed.
+    They also replace the descriptors `others`, so that the guest does not keep those. Returns None where descriptors
+    have run out or the guest has gone.
     """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         try:

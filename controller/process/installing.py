@@ -1,11 +1,11 @@
-"""Threads that install descriptors in guests, so that who serves many guests does not wait for one of them.
+"""Threads that install descriptors in guests, so that the engine, which serves many guests, does not wait for one.
 
-The kernel installs a descriptor when the thread runs whose call it holds (seccomp_unotify(2),
-SECCOMP_IOCTL_NOTIF_ADDFD), and the ioctl returns only then. That takes long where the CPU has much to do, and a hostile
-guest can see to that with threads of its own.
+The kernel installs a descriptor when the thread whose call it holds runs (seccomp_unotify(2),
+SECCOMP_IOCTL_NOTIF_ADDFD), and the ioctl returns only then. That takes long on a busy CPU, and a hostile guest can keep
+the CPU busy with its own threads.
 
-Of each guest one call is worked on at a time. Where all threads are taken, others wait until one is free: no guest
-keeps one for longer than until it runs, is stopped, or ends.
+Of each guest, one call is processed at a time. Where all threads are busy, further calls wait. A guest occupies a
+thread only until it runs, is stopped, or ends.
 """
 
 import queue
@@ -18,16 +18,16 @@ from proxybox.controller.perprocess import PerProcess
 
 T = TypeVar("T")
 
-#: The most threads at a time, and the seconds after which one that has nothing to do ends.
+#: The most threads at a time, and the seconds after which an idle thread ends.
 MOST: Final = 32
 _IDLE: Final = 5.0
 
 
 class Installation(Generic[T]):
-    """Something that is done for a call that the kernel holds, in a thread of its own.
+    """Work for a call that the kernel holds, in a thread of its own.
 
-    work: does it. then: is called with what it has returned, by whoever calls `finish`. notify: is called when the work
-    is done. discard: releases what it has returned, where that has come too late.
+    work: the function to call. then: is called with its result by `finish`. notify: is called when the work is done.
+    discard: releases the result if the installation was abandoned.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Installation(Generic[T]):
             self._notify()
 
     def finish(self) -> None:
-        """Goes on with what the work has returned. Raises what it has raised."""
+        """Calls `then` with the result of the work. Raises the exception of the work."""
         if self._raised is not None:
             raise self._raised
         self._then(self._done.pop())
 
     def abandon(self) -> None:
-        """Nobody waits for it any more. The work goes on to its end, and what it returns is released."""
+        """Abandons the installation. The work runs to its end, and its result is released."""
         with self._lock:
             self._is_abandoned = True
             is_done = self.is_done
@@ -78,7 +78,7 @@ class Installation(Generic[T]):
 
 
 class Installers:
-    """The threads. Use `installers()`: they are this process's, and others after a fork."""
+    """The threads. Use `installers()`: each process has its own, and a new set after a fork."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -87,7 +87,7 @@ class Installers:
         self._wanted = 0  # jobs that have not ended
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Has a job done, soon. Where no thread can be started, it is done here."""
+        """Runs a job in one of the threads, or here where no thread can be started."""
         with self._lock:
             self._wanted += 1
             is_more = self._threads < min(self._wanted, MOST)
@@ -107,7 +107,7 @@ class Installers:
             try:
                 job = self._jobs.get(timeout=_IDLE)
             except queue.Empty:
-                with self._lock:  # whoever submits a job counts it first, and then sees whether there is a thread
+                with self._lock:  # `submit` counts a job first, and then checks for a thread
                     if self._wanted < self._threads:
                         self._threads -= 1
                         return
@@ -126,5 +126,5 @@ class Installers:
 
 @PerProcess
 def installers() -> Installers:
-    """The threads of this process."""
+    """Returns the threads of this process."""
     return Installers()

@@ -76,19 +76,19 @@ _ABOVE = 16
 
 @attrs.frozen(kw_only=True, eq=False)
 class LaunchSpec:
-    """What one guest is started with.
+    """The parameters of the start of one guest.
 
     argv: of the interpreter; the first is the program's name as the guest sees it. env: its environment variables.
-    pid, uid, gid: what it is told about itself. memory: bytes beyond what the interpreter has, None for no limit.
-    threads: the most that it may have, the main thread included, 1 to MOST_THREADS. cpu_seconds: at which the kernel
-    ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a host
-    prefix and what the guest sees instead. outside_proc: paths of the box that do not lead into /proc; one that ends in
-    a slash stands for all below it. cpu: it is pinned to, None for any. required: layers without which it does not
-    start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage collector's
-    nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's own table.
-    recorded: whether its readings of clocks are recorded or replayed, where time is real. serial: whether the
-    controller lets one of its threads run at a time. asks_for_room: whether memory is what it uses, as far as the host
-    lets the controller see to that; else it is address space.
+    pid, uid, gid: the ids that it sees. memory: bytes beyond the interpreter's own, None for no limit. threads: the
+    most that it may have, the main thread included, 1 to MOST_THREADS. cpu_seconds: the CPU time after which the kernel
+    ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a
+    prefix of host paths and its replacement in the guest. outside_proc: paths of the box that do not lead into /proc;
+    one that ends in a slash stands for all paths below it. cpu: to which it is pinned, None for any. required: layers
+    without which it does not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of
+    its garbage collector's nursery, 0 for PyPy's own choice. rows: the stub's table of calls, None for the controller's
+    own table. recorded: whether its readings of clocks are recorded or replayed, where time is real. serial: whether
+    the controller lets one of its threads run at a time. asks_for_room: whether `memory` limits what it uses, where the
+    host lets the controller enforce that; otherwise it limits address space.
     """
 
     guest: Guest
@@ -118,11 +118,11 @@ class LaunchSpec:
 
     @property
     def wants_listener(self) -> bool:
-        """Whether the guest makes calls for which the kernel asks the controller through a listener."""
+        """Whether the guest makes calls of which the kernel notifies the controller through a listener."""
         return self.threads > 1 or self.forks or self.zygote
 
     def filter(self, has_listener: bool) -> bytes:
-        """The seccomp filter that seals the guest."""
+        """Returns the seccomp filter that seals the guest."""
         return seal_filter(
             self.threads if has_listener else 1, real_time=self.real_time,
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, listener=has_listener,
@@ -138,7 +138,7 @@ def _rows() -> bytes:
 
 
 def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
-    """The configuration, which the stub reads first."""
+    """Returns the configuration, which the stub reads first."""
     rows = b"" if spec.bare else _rows() if spec.rows is None else spec.rows
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     outside_proc = b"".join(os.fsencode(path) + b"\0" for path in spec.outside_proc)
@@ -179,8 +179,8 @@ def launch(spec: LaunchSpec) -> GuestProcess:
     """Starts and seals a guest, within START_LIMIT seconds.
 
     The caller then sets the limits in the guest's `watch`. Raises SandboxStartError with the step that failed, and
-    CannotCopy for a guest that is to be copied where there is no seccomp listener; everything that the attempt has made
-    was ended and closed then.
+    CannotCopy for a guest that is to be copied where there is no seccomp listener; then all processes and descriptors
+    of the attempt are ended and closed.
     """
     _require_capabilities()
     with contextlib.ExitStack() as undo:
@@ -200,7 +200,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
                 _receive_listener(process, control, spec)
                 _greet(process, control, report, spec)
             except SandboxStartError:
-                if process.watch.expired:  # it was ended while it was looked at
+                if process.watch.expired:  # it was ended during the inspection
                     raise _late() from None
                 raise
             if spec.bare:
@@ -220,7 +220,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
 def _require_capabilities() -> None:
     """Raises SandboxStartError when the controller is root, but may not signal other users.
 
-    It could then never end the guests that it starts: neither at a limit, nor when it ends itself.
+    It could not end the guests that it starts: neither at a limit, nor at its own end.
     """
     if os.geteuid() != 0:
         return
@@ -244,7 +244,7 @@ def _spawn(spec: LaunchSpec, niceness: int, undo: contextlib.ExitStack) -> tuple
         stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
         ours, theirs = socket.socketpair()
         undo.callback(ours.close)
-        # A bare guest may write its last words here. What does not fit is lost, and the guest never waits for a reader.
+        # A bare guest may write its last words here. If the socket is full, they are lost, and the guest does not wait.
         theirs.setblocking(not spec.bare)
         control = _child_end(theirs.detach(), inherited)
         request_read, request_write = os.pipe2(os.O_CLOEXEC)
@@ -273,10 +273,10 @@ def _child_end(fd: int, inherited: contextlib.ExitStack) -> int:
 
 
 def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[GuestProcess, LaunchReport]:
-    """The processes that the launcher reports: the guest, and its init where it has one.
+    """Returns the processes that the launcher reports: the guest, and its init where it has one.
 
-    Their pids cannot belong to other processes: they are children of the controller that nobody has waited for. Where
-    this fails, all of them are ended.
+    Their pids cannot belong to other processes: they are children of the controller that were not reaped. Where this
+    fails, all of them are ended.
     """
     deadline = time.monotonic_ns() + START_LIMIT * 10**9
     init_watch = None
@@ -302,7 +302,7 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
 
 
 def _end_group(launcher: int) -> None:
-    """Kills a launcher and all its processes, reported or not, which are one process group, and waits for them."""
+    """Kills the process group of a launcher, with all its processes, reported or not, and waits for them."""
     with contextlib.suppress(ChildProcessError):
         # Fails where no child of the controller is in the group: its id may belong to another group by now.
         os.waitid(os.P_PGID, launcher, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -358,19 +358,19 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:
-    """The descriptors that a guest holds before it is sealed."""
+    """Returns the descriptors that a guest holds before it is sealed."""
     return [*range(FIRST_CHANNEL_FD if spec.bare else 0), FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1]
 
 
 def uid_of_guests() -> int:
-    """The host's user id that guests of this process run under."""
+    """Returns the host's user id under which guests of this process run."""
     return BOX_UID if os.geteuid() == 0 else os.geteuid()
 
 
 def enter_cgroup(process: GuestProcess, spec: LaunchSpec, shared: int = 0) -> Layer:
-    """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer.
+    """Puts a guest into a cgroup of its own with the limits of its policy, and returns the state of that layer.
 
-    shared: bytes that it has of the process of which it is a copy: they are charged to it when it writes there.
+    shared: bytes that it shares with the process from which it was copied: they are charged to it when it writes them.
     """
     from proxybox.controller.seal import cgroups
 
@@ -405,7 +405,7 @@ def _late() -> SandboxStartError:
 def _start_error(
     control: socket.socket, text: bytes = b"", process: GuestProcess | None = None, gone: int = 0
 ) -> SandboxStartError:
-    """Ends a guest whose start has failed, and makes an error of what the launcher, the loader or the stub has said.
+    """Ends a guest whose start has failed; returns an error with the launcher's, the loader's or the stub's message.
 
     gone: the id of a process that has ended by itself, or is about to; 0 where none has.
     """

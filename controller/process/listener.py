@@ -1,16 +1,16 @@
-"""Answers the kernel's questions about system calls of guests, where a guest cannot lie.
+"""Answers the kernel's notifications of system calls of guests, about which a guest cannot lie.
 
 Each clone, the first call of each copied process, and each mapping of a file reach the controller as seccomp user
 notifications (seccomp_unotify(2)). The kernel holds the calling thread until the controller answers with CONTINUE or
-EAGAIN; register arguments cannot change in between. What a guest says about its threads is used for routing only; they
-are counted by the kernel. The registers tell the clone of a thread from that of a copy: a grant of one does not allow
-the other.
+EAGAIN; register arguments cannot change in between. A guest's claims about its threads are used for routing only; the
+kernel counts the threads. The registers distinguish the clone of a thread from that of a copy: a grant of one does not
+allow the other.
 
-Promise: the only file that a guest ever holds is one that `GuestListener.grant_library` was given, and each grant is
-for one mapping.
+Promise: a guest holds no files except those that were passed to `GuestListener.grant_library`, and each grant is for
+one mapping.
 
-A chain of filters has one listener, and guests that were forked from one another share it. Whichever thread reads it
-sorts each notification to the `GuestListener` of the guest that it comes from.
+A chain of filters has one listener, and guests that were forked from one another share it. The thread that reads it
+passes each notification to the `GuestListener` of the guest that has caused it.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _CONTINUE = 1
 _SETFD = 1
 _SYNC_WAKE_UP = 1
 
-#: The most notifications that are taken at once, so that a guest that makes them without end delays nobody else.
+#: The most notifications that are read at once, so that a guest that causes endless notifications delays no others.
 _AT_ONCE = 16
 
 #: Clones that the controller has not granted: the first REFUSED_AT_ONCE of a guest are refused at once, later ones at a
@@ -47,12 +47,12 @@ _AT_ONCE = 16
 REFUSED_AT_ONCE = 16
 REFUSED_EVERY_NS = 20_000_000
 
-#: Mappings of files that a guest may make at once, and one more in each MAPPING_EVERY_NS nanoseconds. What goes beyond
-#: that is copied, which it pays for. To import pandas takes three hundred.
+#: Mappings of files that a guest may make at once, and one more in each MAPPING_EVERY_NS nanoseconds. Beyond that,
+#: files are copied, which is charged to the guest. To import pandas takes 300 mappings.
 MAPPINGS_AT_ONCE = 2000
 MAPPING_EVERY_NS = 10_000_000
 
-#: A clone that was allowed counts as one more thread until its caller makes another, or until this time is over.
+#: A clone that was allowed counts as one more thread until its caller makes another clone, or until this time is over.
 IN_FLIGHT_NS = 50_000_000
 
 
@@ -60,9 +60,9 @@ IN_FLIGHT_NS = 50_000_000
 class Notification:
     """A call that the kernel holds: the clone of a thread or of a copy, a copy's first call, or a mapping of a file.
 
-    is_fork, is_birth: whether it is the second or the third of these. maps: the descriptor of the file to be mapped.
-    identifier: of the notification. tid: the host's id of the thread that makes the call, as the kernel tells it.
-    stack: of a clone, the address of the stack for the thread that it makes.
+    is_fork, is_birth: whether it is the clone of a copy, or a copy's first call. maps: the descriptor of the file to be
+    mapped. identifier: of the notification. tid: the host's id of the calling thread, from the kernel. stack: of a
+    clone, the address of the stack for the thread that it makes.
     """
 
     identifier: int
@@ -85,12 +85,12 @@ class Listener:
         self._lock = threading.RLock()
 
     def add(self, guest_listener: "GuestListener") -> None:
-        """Begins to sort the calls of that guest."""
+        """Adds a guest, whose calls are sorted from now on."""
         with self._lock:
             self._doors[guest_listener.pid] = guest_listener
 
     def knows(self, guest_listener: "GuestListener") -> bool:
-        """Whether that guest has not ended."""
+        """Whether that guest was added and has not ended."""
         return self._doors.get(guest_listener.pid) is guest_listener
 
     def discard(self, guest_listener: "GuestListener") -> None:
@@ -125,7 +125,7 @@ class Listener:
                 os.close(fd)
 
     def sort(self) -> None:
-        """Reads the notifications that have come, and hands each to its guest's part. From any thread."""
+        """Reads the notifications that have come, and passes each to its guest's part. From any thread."""
         with self._lock:
             for _ in range(_AT_ONCE):
                 if not self._has_come():
@@ -144,14 +144,14 @@ class Listener:
                     and (expected := self._nests.get(_group_of(notification.tid))) is not None
                 ):
                     expected.put(notification)
-                # A guest that makes a newborn's call again gets no answer until its box ends: after an answer it could
-                # ask once more.
+                # A guest that repeats the first call of a copy gets no answer until its box ends: otherwise it could
+                # repeat it endlessly.
 
     def _guest_listener_of(self, notification: Notification) -> "GuestListener | None":
         return self._doors.get(notification.tid) or self._doors.get(_process_of(notification.tid))
 
     def _answer_fork(self, guest_listener: "GuestListener", notification: Notification) -> None:
-        """Allows one clone for each grant, and at once, so that a copy does not wait for its parent's turn."""
+        """Allows one clone for each grant. It does so at once, so that a copy does not wait for its parent's turn."""
         if guest_listener.may_fork:
             guest_listener.may_fork = not self.allow(notification)
         else:
@@ -169,7 +169,7 @@ class Listener:
         buffer = bytearray(_NOTIF.size)
         try:
             self._ask(_RECV, buffer)
-        except OSError:  # the thread that made the call has gone meanwhile
+        except OSError:  # the calling thread has ended meanwhile
             return None
         identifier, tid, _, number, _, _, first, second, _, _, fifth, _ = _NOTIF.unpack(buffer)
         if number == NUMBERS["mmap"]:
@@ -193,7 +193,7 @@ class Listener:
         return True
 
     def give_descriptors(self, notification: Notification, descriptors: dict[int, int]) -> bool:
-        """Installs descriptors of the controller (the values) in the guest under the numbers that are the keys.
+        """Installs descriptors of the controller in the guest. descriptors: from the guest's numbers to ours.
 
         Returns False where that fails.
         """
@@ -206,19 +206,20 @@ class Listener:
         """Installs a descriptor of the controller's in the guest. Returns False where that fails."""
         try:
             self._ask(_ADD, _ADDFD.pack(notification.identifier, _SETFD, fd, number, os.O_CLOEXEC))
-        except OSError:  # the guest has gone, or this kernel adds no descriptors
+        except OSError:  # the guest has ended, or this kernel adds no descriptors
             return False
         return True
 
     def allow(self, notification: Notification) -> bool:
-        """Lets the kernel carry the call out.
+        """Answers CONTINUE: the kernel carries out the call.
 
-        Returns False where it holds the call no more: the thread has ended, or it was stopped and makes the call again.
+        Returns False where it no longer holds the call: the thread has ended, or it was stopped and makes the call
+        again.
         """
         return self._respond(notification, 0, _CONTINUE)
 
     def refuse(self, notification: Notification) -> bool:
-        """Lets the call fail with EAGAIN, as pthread_create(3) and fork(2) expect at a limit.
+        """Answers EAGAIN, which pthread_create(3) and fork(2) expect at a limit.
 
         Returns what `allow` does.
         """
@@ -228,7 +229,7 @@ class Listener:
         while True:
             try:
                 self._ask(_SEND, bytearray(_RESPONSE.pack(notification.identifier, 0, error, flags)))
-            except InterruptedError:  # by a signal to this thread: the kernel still holds the call
+            except InterruptedError:  # interrupted by a signal to this thread: the kernel still holds the call
                 continue
             except OSError:  # ENOENT
                 return False
@@ -236,7 +237,7 @@ class Listener:
 
 
 def _group_of(pid: int) -> int:
-    """The process group of a newborn, which is its parent's; 0 when it has gone."""
+    """Returns the process group of a new copy, which is its parent's; 0 when it has ended."""
     try:
         return os.getpgid(pid)
     except OSError:
@@ -244,7 +245,7 @@ def _group_of(pid: int) -> int:
 
 
 def _process_of(tid: int) -> int:
-    """The process id of the process that a thread belongs to; 0 when it has gone."""
+    """Returns the id of the process of a thread; 0 when it has ended."""
     try:
         return hostproc.status(tid, "Tgid")
     except (OSError, ValueError):
@@ -268,9 +269,9 @@ class GuestListener:
     """The part of a listener that is one guest's.
 
     limit: the most threads of the guest, the main thread included. may_fork: whether its next clone of a copy is
-    allowed. installed: descriptors that the guest has got besides those of its first channel; its copies would inherit
-    them. libraries: files that it may map once, by the descriptors of the guest at which it will find them;
-    they are closed with it.
+    allowed. installed: descriptors that were installed in the guest besides those of its first channel; its copies
+    would inherit them. libraries: the controller's descriptors of files that the guest may map once, by their
+    descriptors in the guest; they are closed with this object.
     """
 
     def __init__(self, listener: Listener, pid: int, limit: int) -> None:
@@ -282,7 +283,7 @@ class GuestListener:
         self._wake = -1
         self._limit = limit
         self._notifications: deque[Notification] = deque()
-        self._unwelcome: dict[int, Notification] = {}  # by thread: one whose clone a signal interrupts makes it again
+        self._unwelcome: dict[int, Notification] = {}  # by thread: a thread repeats a clone that a signal interrupts
         self._refused_ns = 0  # each refusal adds REFUSED_EVERY_NS
         self._granted_ns = 0  # each grant of a mapping adds MAPPING_EVERY_NS
         self._in_flight: dict[int, int] = {}
@@ -290,9 +291,9 @@ class GuestListener:
 
     @property
     def wake(self) -> int:
-        """An eventfd that is written to when something comes; -1 for none.
+        """An eventfd that is written to when a notification comes; -1 for none.
 
-        After it was set to -1 nothing is written any more, so the descriptor may be closed.
+        After it was set to -1, nothing is written to it, so the descriptor may be closed.
         """
         return self._wake
 
@@ -311,15 +312,15 @@ class GuestListener:
         self.tell()
 
     def tell(self) -> None:
-        """Wakes the driver of this guest, so that it looks here. Called by `Listener.sort`, in any thread."""
+        """Wakes the driver of this guest. Called by `Listener.sort`, in any thread."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
     def grant_library(self, number: int, fd: int) -> bool:
-        """Allows the guest one mapping of the file `fd`, which it will find at its descriptor `number`.
+        """Allows the guest one mapping of the file `fd`, which it will get as its descriptor `number`.
 
-        Takes `fd`, and returns True. Where the guest has had too many mappings lately it returns False: each of them
-        wakes whoever serves its siblings.
+        Takes `fd`, and returns True. Returns False where the guest has had too many mappings lately, because each of
+        them wakes the drivers of its siblings.
         """
         now = time.monotonic_ns()
         granted_ns = max(self._granted_ns, now) + MAPPING_EVERY_NS
@@ -334,7 +335,7 @@ class GuestListener:
         return True
 
     def answer_mapping(self, notification: Notification, number: int) -> None:
-        """Puts the file that was granted for that descriptor there, and allows the one mapping."""
+        """Installs the file that was granted for that descriptor, and allows the mapping."""
         fd = self.libraries.pop(number, None)
         if fd is None:
             self.refuse(notification)
@@ -343,11 +344,11 @@ class GuestListener:
             # The kernel waits for the guest in `give`: the lock is not held meanwhile.
             if self.listener.give(notification, number, fd):
                 is_answered = self.listener.allow(notification)
-            else:  # the stub copies the file
+            else:  # then the stub copies the file
                 is_answered = self.listener.refuse(notification)
             with self.listener._lock:
                 if not is_answered and number not in self.libraries and self.listener.knows(self):
-                    self.libraries[number], fd = fd, -1  # for the same call, when it is made again
+                    self.libraries[number], fd = fd, -1  # for the same call, when it is repeated
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -357,7 +358,7 @@ class GuestListener:
         return self._notifications.popleft() if self._notifications else None
 
     def refuse(self, notification: Notification) -> None:
-        """Lets a clone that was not granted fail with EAGAIN: at once where these are rare, otherwise in `refuse_late`.
+        """Refuses a clone that was not granted: at once where such clones are rare, otherwise in `refuse_late`.
 
         From any thread.
         """
@@ -365,7 +366,7 @@ class GuestListener:
             self._unwelcome.pop(notification.tid, None)
             self._unwelcome[notification.tid] = notification
             self.refuse_late()
-            if len(self._unwelcome) > self._limit:  # more than the guest has threads: the first one's has ended
+            if len(self._unwelcome) > self._limit:  # more than the guest has threads: the first one has ended
                 self.listener.refuse(self._unwelcome.pop(next(iter(self._unwelcome))))
 
     def refuse_late(self) -> None:
@@ -377,11 +378,11 @@ class GuestListener:
 
     @property
     def late_ns(self) -> int | None:
-        """Host time at which the next clone without a grant is to be refused; None where none waits."""
+        """Host time at which to refuse the next clone without a grant; None where none waits."""
         return self._refused_ns - (REFUSED_AT_ONCE - 1) * REFUSED_EVERY_NS if self._unwelcome else None
 
     def threads(self) -> int:
-        """How many threads of the guest the kernel counts.
+        """Returns how many threads of the guest the kernel counts.
 
         Where that cannot be read, the limit is returned, so that no thread is allowed without a count.
         """

@@ -1,16 +1,17 @@
-"""What a guest may have of memory: limits.memory is what it uses, not what it reserves.
+"""Enforces limits.memory, which limits the memory that a guest uses, not the memory that it reserves.
 
 The kernel limits a process's address space (RLIMIT_AS), and an allocation beyond that fails, so that a program gets a
-MemoryError. A guest begins with as much as it may use, and most never need more. Such a guest cannot use too much, and
-nobody looks at it. Where an allocation fails, the stub asks for room (stub_room.c):
+MemoryError. A guest begins with as much as it may use, and most guests never need more. Such a guest cannot use too
+much, and is not checked. Where an allocation fails, the stub asks for room (stub_room.c):
 
-    asked      what is used, and what the allocation is for, decide whether the limit is raised or the allocation fails
-    stretched  it has more address space than it may use. The watchdog looks at it, the sooner the less it has left, and
-               has the limit follow: what it uses of its reservations, it can allocate no more
-    ended      it has used more than its limit and SPARE. The overseer sees that in time, where the watchdog would not
+    asked      The limit is raised, or the allocation fails: it depends on the used memory and the kind of allocation.
+    stretched  The guest has more address space than it may use. The watchdog checks it, more often the less it has
+               left, and adjusts the limit: reserved memory that it uses reduces what it can still allocate.
+    ended      The guest has used more than its limit and SPARE. The overseer notices that in time, where the watchdog
+               would not.
 
-The hard limit is MOST_ROOM above the first one. So a guest that nobody can look at uses no more than that, either. The
-last OF_CODE of it is kept for the code of a JIT.
+The hard limit is MOST_ROOM above the first one, which also bounds a guest that cannot be checked. The last OF_CODE
+bytes of it are reserved for the code of a JIT.
 """
 
 import os
@@ -26,32 +27,33 @@ from proxybox.controller.header import A_FILE, CODE, FOR_USE, MOST_ROOM, RESERVE
 from proxybox.controller.process.overseer import Overseen
 from proxybox.controller.process.spacelimits import set_space
 
-#: Bytes that a guest may use beyond its limit before it is ended: what was reserved can be used at any time.
+#: Bytes that a guest may use beyond its limit before it is ended: reserved memory can be used at any time.
 SPARE: Final = 16 << 20
-#: Bytes that a guest could use beyond its limit, and nobody looks: parts of its libraries, the nursery.
+#: A guest that could use at most this many bytes beyond its limit is not checked: parts of its libraries, the nursery.
 UNWATCHED: Final = 96 << 20
-#: Bytes for the code of a JIT, when nothing else gets any more. Without them PyPy ends, instead of a MemoryError.
+#: Bytes for the code of a JIT, when all other allocations fail. Without them PyPy ends, instead of raising MemoryError.
 OF_CODE: Final = 8 << 20
-#: CPU time in nanoseconds in which a guest makes the allocation for which it has asked.
+#: CPU time in nanoseconds in which a guest makes the allocation for which it has requested room.
 PROMISE_NS: Final = 50_000_000
-#: Bytes by which a limit is not raised before it is asked for.
+#: The watchdog raises a limit only by more bytes than this.
 STEP: Final = 1 << 20
-#: The part of its memory from which on a reservation counts like memory that is used.
+#: From this part of its memory on, a reservation counts like used memory.
 HALF: Final = 1 / 2
 #: A guest that died of a failed allocation has used at least this part of its memory.
 NEARLY_ALL: Final = 3 / 4
-#: Nanoseconds between two looks at the least, and at a guest that costs nothing; and after which that one is idle.
+#: In nanoseconds: the shortest time between two checks; the time between checks of a guest that uses no CPU time; and
+#: the time after which that guest is idle.
 SHORTEST_NS, TICK_NS, IDLE_NS = 2_000_000, 20_000_000, 1_000_000_000
-#: The most bytes that a CPU can use for the first time in a nanosecond: pages are cleared.
+#: The most bytes of new memory that a CPU can begin to use in a nanosecond: the kernel clears pages.
 _FASTEST: Final = 6
 _CPUS: Final = os.cpu_count() or 1
 
 
 @attrs.frozen
 class Beginning:
-    """What an interpreter has before it runs a program: bytes of address space, and bytes in use.
+    """The memory of an interpreter before it runs a program: bytes of address space, and bytes in use.
 
-    used: None where /proc does not tell. Then its address space is limited, as if all of it were used.
+    used: None where /proc does not show it. Then its address space is limited, as if all of it were used.
     """
 
     space: int
@@ -59,7 +61,7 @@ class Beginning:
 
     @classmethod
     def of(cls, pid: int) -> "Beginning":
-        """Looks at a process. Raises OSError, ValueError."""
+        """Measures a process. Raises OSError, ValueError."""
         try:
             return cls(*hostproc.space_and_use(pid))
         except ValueError:
@@ -70,12 +72,12 @@ class Beginning:
 class GuestMemory:
     """The memory of one guest.
 
-    pid: its process. limit: bytes that it may use beyond its beginning. asks: whether its stub asks for room. pidfd: by
-    which it can be ended; -1 for a process that nobody ends. cpus: on how many it may run. soft: its limit of address
-    space (RLIMIT_AS), and highest: what that was at the most. used: the most that it was seen to use.
-    refused: the bytes that were left when an allocation was refused, at the least; None where none was.
-    is_out_of_space: whether one was refused for lack of address space, when it had more than half of what it can get.
-    is_idle: whether it has cost nothing for IDLE_NS.
+    pid: its process. limit: bytes that it may use beyond its beginning. asks: whether its stub requests room. pidfd: by
+    which it can be ended; -1 for a process that is not ended. cpus: on how many it may run. soft: its limit of address
+    space (RLIMIT_AS), and highest: the maximum of that limit so far. used: the highest measured use. refused: the
+    fewest bytes that were left when an allocation was refused; None where none was. is_out_of_space: whether an
+    allocation was refused for lack of address space, when more than half of MOST_ROOM was in use. is_idle: whether it
+    has used no CPU time for IDLE_NS.
     """
 
     pid: int
@@ -101,7 +103,7 @@ class GuestMemory:
 
     @property
     def is_watched(self) -> bool:
-        """Whether it could use so much more than it may that the watchdog has to look at it."""
+        """Whether it could exceed its limit by more than UNWATCHED, so that the watchdog has to check it."""
         return self.began.used is not None and self.soft - self.began.used > self.limit + UNWATCHED
 
     @property
@@ -116,17 +118,17 @@ class GuestMemory:
         return copy
 
     def rest(self, rests: bool) -> None:
-        """Has nobody look at it while it is stopped."""
+        """Stops the checks of the overseer while the guest is stopped."""
         if self._overseen is not None:
             self._overseen.rest(rests)
 
     def close(self) -> None:
-        """Has nobody look at it any more; to be called before its pidfd is closed."""
+        """Ends the checks of the overseer; to be called before its pidfd is closed."""
         if self._overseen is not None:
             self._overseen.close()
 
     def most(self) -> int:
-        """The hard limit of address space for it (RLIMIT_AS): no higher than this process's own."""
+        """Returns its hard limit of address space (RLIMIT_AS): no higher than this process's own."""
         most = self.soft + (MOST_ROOM if self.asks else 0)
         own = resource.getrlimit(resource.RLIMIT_AS)[1]
         return most if own == resource.RLIM_INFINITY else min(most, own)
@@ -138,9 +140,9 @@ class GuestMemory:
     # --- one that asks ------------------------------------------------------------------------------------------------
 
     def ask(self, size: int, kind: int) -> bool:
-        """Raises the limit for an allocation that has failed, of so many bytes, where it lacks room.
+        """Raises the limit, if necessary, for an allocation of `size` bytes that has failed.
 
-        Returns whether it has room now, so that it is worth another try.
+        Returns whether there is room now, so that the allocation should be repeated.
         """
         if not self.asks or self.began.used is None:
             return False
@@ -160,7 +162,7 @@ class GuestMemory:
                 if size > left or wanted > self._highest():
                     self._promised, self._promised_cpu_ns = space + size, None
                 return True
-            except (OSError, ValueError):  # the guest has gone, or a sandbox around this process refuses prlimit(2)
+            except (OSError, ValueError):  # the guest has ended, or a sandbox around this process refuses prlimit(2)
                 return False
 
     def _may_have(self, size: int, kind: int, left: int) -> bool:
@@ -175,16 +177,16 @@ class GuestMemory:
         return self.began.space + self.limit
 
     def _highest(self, kind: int = FOR_USE) -> int:
-        """The highest limit for allocations of that kind."""
+        """Returns the highest limit for allocations of that kind."""
         return self._first() + MOST_ROOM - (0 if kind == CODE else OF_CODE)
 
     # --- one that is stretched ----------------------------------------------------------------------------------------
 
     def look(self, cpu_ns: int) -> int:
-        """Moves the limit to where what is used can grow to. Returns in how many nanoseconds to look again.
+        """Adjusts the limit to the memory that may still be used. Returns in how many nanoseconds to check again.
 
-        0: it has used more than it may. cpu_ns: its CPU time; a guest that has spent none has used no memory. Raises
-        OSError, ValueError for one that has gone.
+        Returns 0 where it has used more than it may. cpu_ns: its CPU time; without new CPU time, it has used no new
+        memory. Raises OSError, ValueError where it has ended.
         """
         now = time.monotonic_ns()
         if cpu_ns == self._seen_cpu_ns:
@@ -201,7 +203,7 @@ class GuestMemory:
         return max(self._until_full_ns(), SHORTEST_NS)
 
     def _is_promised(self, space: int, cpu_ns: int) -> bool:
-        """Whether it has not made the allocation yet for which the limit was raised."""
+        """Whether the limit was raised for an allocation that it has not made yet."""
         if self._promised_cpu_ns is None:
             self._promised_cpu_ns = cpu_ns
         if space >= self._promised or cpu_ns - self._promised_cpu_ns > PROMISE_NS:
@@ -212,7 +214,7 @@ class GuestMemory:
         return (self._left + SPARE) // (_FASTEST * self.cpus)
 
     def _measure(self) -> tuple[int, int]:
-        """The address space that it has, and the bytes that it may still use."""
+        """Returns its address space, and the bytes that it may still use."""
         space, used = hostproc.space_and_use(self.pid)
         used -= self.began.used or 0
         self.used = max(self.used, used)
@@ -221,7 +223,7 @@ class GuestMemory:
     def _set(self, soft: int) -> None:
         before, self.soft = self.soft, soft
         try:
-            self._oversee()  # before it can use what it gets
+            self._oversee()  # before it can use the new memory
             self.soft = set_space(self.pid, soft)
         except BaseException:
             self.soft = before
@@ -235,7 +237,7 @@ class GuestMemory:
     # --- verdicts -----------------------------------------------------------------------------------------------------
 
     def is_nearly_full(self) -> bool:
-        """Whether it uses nearly all of what it may, now, or was refused some. Raises OSError, ValueError."""
+        """Whether it uses nearly all of its memory now, or an allocation was refused. Raises OSError, ValueError."""
         if self._was_refused():
             return True
         if self.soft > self._first():
@@ -243,14 +245,14 @@ class GuestMemory:
         return hostproc.memory(self.pid)[0] >= self.soft * NEARLY_ALL
 
     def _was_refused(self) -> bool:
-        """Whether an allocation was refused when more than half of its memory was used, or of its address space.
+        """Whether an allocation was refused when more than half of its memory, or of its address space, was in use.
 
-        A huge one may be refused at any time, and says nothing.
+        A huge allocation may be refused at any time, so it does not count.
         """
         return self.is_out_of_space or (self.refused is not None and self.refused <= self.limit * HALF)
 
     def was_nearly_full(self, peak: int | None) -> bool:
-        """Whether it has used nearly all of what it may, or was refused some. peak: of its address space."""
+        """Whether it has used nearly all of its memory, or an allocation was refused. peak: of its address space."""
         if self._was_refused():
             return True
         if self.highest > self._first():
@@ -258,7 +260,7 @@ class GuestMemory:
         return peak is not None and peak >= self.soft * NEARLY_ALL
 
     def has_had_at_most(self, left: int, peak: int | None) -> bool:
-        """Whether an allocation of so many bytes was, or would have been, refused. peak: of its address space."""
+        """Whether at some time it had at most `left` bytes left. peak: of its address space."""
         if self.refused is not None and self.refused <= left:
             return True
         return peak is not None and self.highest - peak <= left

@@ -1,8 +1,8 @@
 """The overseer: a thread in C that ends guests which use more memory than they may (proxybox/guest/overseer.c).
 
-It needs no interpreter, so it is in time where the watchdog is not: where other threads of the caller's program hold
-the interpreter's lock. There is one per process. It starts with the first guest that could use more than it may, and a
-fork has none until it has such a guest of its own.
+It needs no interpreter, so it is in time when other threads of the caller's program hold the interpreter's lock and
+delay the watchdog. There is one per process. It starts with the first guest that could use more than it may, and a fork
+has none until it has such a guest of its own.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ def _library() -> ctypes.CDLL:
 
 
 def used(pid: int) -> int:
-    """The bytes that a process uses, as the overseer counts them; 0 where it has ended. Raises OSError."""
+    """Returns the bytes that a process uses, as the overseer counts them; 0 where it has ended. Raises OSError."""
     status = _open_status(pid)
     try:
         return int(_library().overseer_use(pid, status))
@@ -38,14 +38,15 @@ def used(pid: int) -> int:
 
 
 class Overseen:
-    """A guest that the overseer looks at, until `close`.
+    """A guest that the overseer checks until `close`.
 
-    pidfd: a real one, which stays open until `close`. most: bytes that it may use, with its interpreter's own. cpus: on
-    how many it may run. Raises OSError where it has ended, or no thread, descriptor or memory is left.
+    pidfd: of pidfd_open(2), which stays open until `close`. most: bytes that it may use, its interpreter's own
+    included. cpus: on how many it may run. Raises OSError where it has ended, or no thread, descriptor or memory is
+    left.
     """
 
-    # A signal handler may run behind any call, close this object, and raise. So each of these functions gets the guest
-    # as it is when it is called, and does nothing where there is none any more.
+    # A signal handler may run after any call, close this object, and raise. So each of these functions reads `_guest`
+    # when it is called, and does nothing where that is NULL.
 
     def __init__(self, pid: int, pidfd: int, most: int, cpus: int) -> None:
         self._has_ended = False
@@ -70,12 +71,12 @@ class Overseen:
             return self._has_ended
 
     def rest(self, rests: bool) -> None:
-        """Has nobody look at it while it is stopped."""
+        """Stops the checks while the guest is stopped."""
         with self._lock:
             _library().overseer_rest(self._guest, rests)
 
     def close(self) -> None:
-        """Has nobody look at it any more."""
+        """Ends the checks of the guest."""
         with self._lock:
             library, none = _library(), _POINTER()
             guest, self._guest, status, self._status = self._guest, none, self._status, -1
@@ -86,13 +87,13 @@ class Overseen:
                 finally:
                     os.close(status)
 
-    def __del__(self) -> None:  # an interrupt may come before anybody has got it
+    def __del__(self) -> None:  # an interrupt may come before the object is assigned
         if getattr(self, "_status", -1) >= 0:
             self.close()
 
 
 def _places() -> bytes | None:
-    """Where this process's threads may run, as a cpu_set_t: this one may be on a guest's CPU for a while (cpus.py)."""
+    """Returns the CPUs of this process as a cpu_set_t: this thread may be pinned to a guest's CPU now (cpus.py)."""
     try:
         places = sum(1 << cpu for cpu in allowed_cpus())
     except OSError:

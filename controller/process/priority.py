@@ -1,4 +1,4 @@
-"""Which processes come first on a CPU: a controller before its boxes, and a box with one thread before those with many.
+"""The priorities of processes: a controller's is above its boxes', and a box of one thread is above those of many.
 
 The niceness of boxes is one step below the controller's own (sched(7)). A box that gets too little
 of the CPUs reaches its limit of wall time before its program ends. So a program with one thread takes at most 1.3 times
@@ -17,23 +17,23 @@ from typing import Final
 
 from proxybox.controller import hostproc
 
-#: The lowest priority of the ordinary scheduler.
+#: The lowest priority (the highest niceness) of the ordinary scheduler.
 LOWEST: Final = 19
-#: So much lower than their controller's is the priority of guests, so that controllers can answer first. At two steps
-#: a program has two thirds of what it would have without a box, beside other programs in its control group.
+#: The niceness of guests above their controller's, so that controllers can answer first. With 2, a program would get
+#: two thirds of its CPU time without a box, beside other programs in its control group.
 BELOW: Final = 1
-#: What one step of niceness makes of a thread's weight (sched(7)).
+#: By this factor one step of niceness changes a thread's weight (sched(7)).
 _STEP: Final = 1.25
 #: The weight of a guest in a control group of its own (cgroups(7), cpu.weight); its controller's is 100.
 WEIGHT: Final = round(100 * _STEP**-BELOW)
-#: A guest may start threads while its threads are lowered, which is then done again.
+#: How often the threads of a guest are lowered again, if it starts threads meanwhile.
 _TRIES: Final = 8
 
 
 def lower(steps: int) -> None:
-    """Lowers the priority of this process by so many steps, with what it starts from now on.
+    """Lowers the priority of this process, and of its later children, by `steps` of niceness.
 
-    Also that of its session, unless others are in it: in the session of who has started it.
+    Also lowers its session's (its autogroup), if this process is the session's leader.
     """
     if not steps:
         return
@@ -45,17 +45,17 @@ def lower(steps: int) -> None:
 
 
 def of_guests(controller: int) -> int:
-    """The niceness of guests. controller: that of the thread that starts them; what it has above others is its own."""
+    """Returns the niceness of guests. controller: that of the thread that starts them; a negative one counts as 0."""
     return min(max(controller, 0) + BELOW, LOWEST)
 
 
 def of_long(guest: int, threads: int) -> int:
-    """The niceness of each of so many threads that compute for long, of a guest that began with niceness `guest`."""
+    """Returns the niceness of each of `threads` threads that compute for long. guest: its niceness at its start."""
     return min(guest + round(math.log(max(threads, 1), _STEP)), LOWEST)
 
 
 def lower_all(pid: int, niceness: int) -> None:
-    """Lowers all threads of a process to a niceness, as threads that they start later have it. Raises OSError.
+    """Lowers all threads of a process to a niceness, which later threads inherit. Raises OSError.
 
     Root needs CAP_SYS_NICE for another user's process.
     """

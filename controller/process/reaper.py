@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from proxybox.controller.perprocess import PerProcess
 
-#: Seconds to wait before each closing, in which the caller can finish its work: a dying process occupies its CPU.
+#: Seconds to wait before each closing, in which the caller can finish its work: the end of a process occupies its CPU.
 PAUSE = 0.001
-#: The most faults that are kept for `settle`.
+#: The most faults that are stored for `settle`.
 MOST_FAULTS = 16
 
 
@@ -27,13 +27,13 @@ class Reaper:
         threading.Thread(target=self._run, name="proxybox-reaper", daemon=True).start()
 
     def bury(self, close: Callable[[], object]) -> None:
-        """Has `close` called soon, in the reaper's thread."""
+        """Calls `close` soon, in the reaper's thread."""
         self._jobs.put(close)
 
     def settle(self) -> None:
         """Returns when everything that was passed to `bury` before has been closed.
 
-        Raises what `close` functions have raised since the last call; several exceptions as a BaseExceptionGroup.
+        Raises the exception of a `close` function since the last call; several exceptions as a BaseExceptionGroup.
         """
         done = threading.Event()
         self._jobs.put(done.set)
@@ -59,7 +59,7 @@ class Reaper:
 
 @PerProcess
 def reaper() -> Reaper:
-    """The reaper of this process."""
+    """Returns the reaper of this process."""
     return Reaper()
 
 

@@ -4,22 +4,22 @@
           ^                 └───────> it does not: is free ── it has used its credit, or others do, too ──┐
           └───────────────────────────────────────────────────────────────────────────────────────────────┘
 
-Left to itself the kernel divides the CPUs among all threads of all boxes, and whoever else wakes up waits for some of
-them, the longer the more there are, in spite of the priorities (EEVDF, sched(7): a thread that wakes up runs when it is
-eligible, which each of those that compute may put off). A process that is stopped makes nobody wait.
+Without this, the kernel divides the CPUs among all threads of all boxes. Any other thread that wakes up waits for some
+of them, in spite of the priorities, and longer the more there are (EEVDF, sched(7): a thread that wakes up runs when it
+is eligible, which each computing thread may delay). A stopped process delays no other.
 
-A box comes here when it has used its allowance of CPU time (watchdog.py). Its credit grows by what its fair share of
-the CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped.
-While it has its turn, its threads together have the weight of one (priority.py).
+A box comes here when it has used its allowance of CPU time (watchdog.py). Its credit grows by its fair share of the
+CPU, up to the allowance, and decreases by the CPU time that it uses. So a box that uses less than its share is not
+stopped. While it has its turn, its threads together have the weight of one (priority.py).
 
-A box that gets a command, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
-compute for long make way on its CPU: they are stopped for a moment, though for no more than half of all time.
+A box that gets a command, or is interrupted, continues at once. When a box begins, or gets a command, boxes that
+compute for long make way on its CPU: they are stopped for a moment, and for at most half of all time.
 
-The watchdog's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several
-controllers, each has a box of its own on a CPU.
+The watchdog's thread passes turns on, at its ticks. This is so for the boxes of one controller: with several
+controllers, a box of each may run on a CPU.
 
-This schedule shares nothing with drivers/turns.py and costs/interpreter.py: the kernel runs what has its turn, several
-at once, so that who waits has to be stopped, and what was used is only known from time to time.
+This schedule shares nothing with drivers/turns.py and costs/interpreter.py: here the kernel runs boxes, several at
+once, so waiting boxes have to be stopped, and their CPU time is read only from time to time.
 """
 
 import contextlib
@@ -37,27 +37,25 @@ from proxybox.controller import hostproc
 TURN_NS: Final = 40_000_000
 #: CPU time in nanoseconds after which a box comes to the rotation, and the most credit that it can save.
 ALLOWANCE_NS: Final = 50_000_000
-#: Nanoseconds after which a box that is free and costs nothing is forgotten. The watchdog brings it back when it may
-#: compute.
+#: Nanoseconds after which a free box that uses no CPU time is removed. The watchdog adds it again when it may compute.
 IDLE_NS: Final = 1_000_000_000
 #: A box that has used less than this part of its turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
-#: Nanoseconds for which those that compute for long make way for one that begins, and the part of all time.
+#: Nanoseconds for which boxes that compute for long make way for a box that begins, and the largest part of all time.
 WAY_NS: Final = 30_000_000
 _PART: Final = 1 / 2
-#: The part of a CPU that those which are free may use together, beside the one that has its turn.
+#: The part of a CPU that free boxes may use together, beside the box that has its turn.
 _BESIDE: Final = 1 / 2
-#: The most threads of a box that are looked at for one count: the watchdog's thread does nothing else meanwhile, and
-#: enforces no limit.
+#: The most threads of a box that are checked for one count: the watchdog's thread enforces no limits meanwhile.
 _LOOKS: Final = 32
-#: And the most boxes, where it looks whether other programs take their time.
+#: The most boxes that are checked, to find out whether other programs use the CPU.
 _LOOKED_AT: Final = 4
 
 
 class Turning(Protocol):
-    """What takes turns: a guest, as its `Watch` has it (watchdog.py).
+    """A guest that takes turns: `Watch` has these attributes (watch.py).
 
-    cpu: on which it runs; None for any. is_asked: whether it has been given something to do, until this is noted.
+    cpu: on which it runs; None for any. is_asked: whether it has got a command that was not noted yet.
     """
 
     cpu: int | None
@@ -69,35 +67,35 @@ class Turning(Protocol):
 
     @property
     def near(self) -> object:
-        """None when it has left."""
+        """None when the watchdog does not watch it any more."""
 
     @property
     def interrupted(self) -> str:
-        """Not empty while it is to react to an interrupt."""
+        """The limit for which it was interrupted; otherwise empty."""
 
     def spent_ns(self) -> int:
-        """CPU time that it has cost so far."""
+        """Returns the CPU time that was spent for it so far."""
 
     def take_turn(self) -> None:
-        """Lets it go on."""
+        """Continues it."""
 
     def wait_for_turn(self) -> None:
         """Stops it."""
 
     def share(self, threads: int) -> None:
-        """Gives so many threads that compute the share of one."""
+        """Gives `threads` computing threads together the share of one."""
 
     def begin_sharing(self) -> None:
-        """Gives it a new allowance, after which the watchdog brings it here again."""
+        """Gives it a new allowance, after which the watchdog adds it here again."""
 
 
 @attrs.define(eq=False)
 class _Box:
     """A box that has computed for long.
 
-    credit_ns: CPU time that it may use without a turn. since_ns, had_ns: when its turn began, and the CPU time that it
-    had cost then. spent_ns: what it had cost when it was looked at last, and used_ns since the look before.
-    active_ns: when it has cost something last.
+    credit_ns: CPU time that it may use without a turn. since_ns, had_ns: when its turn began, and the CPU time spent
+    until then. spent_ns: the CPU time spent until the last check, and used_ns: since the check before that. active_ns:
+    the last check that found new CPU time.
     """
 
     watch: Turning
@@ -109,7 +107,7 @@ class _Box:
     active_ns: int = 0
 
     def look(self, now: int) -> None:
-        """Notes what it has used since the last look."""
+        """Notes the CPU time that it has used since the last check."""
         spent = self.watch.spent_ns()
         self.used_ns = spent - self.spent_ns if self.active_ns else 0
         if self.used_ns or not self.active_ns:
@@ -117,11 +115,11 @@ class _Box:
         self.spent_ns = spent
 
     def settle(self, earned_ns: int) -> None:
-        """Pays for what it has used since the last look. earned_ns: its share of that time."""
+        """Adds its share of the time since the last check to its credit, and subtracts the time that it has used."""
         self.credit_ns = max(min(self.credit_ns + earned_ns, ALLOWANCE_NS) - self.used_ns, -ALLOWANCE_NS)
 
     def is_wanted(self) -> bool:
-        """Whether it has been asked to do something, or is interrupted."""
+        """Returns whether it has got a command, or is interrupted."""
         is_asked = self.watch.is_asked
         if is_asked:  # not cleared otherwise: another thread may set it at this moment
             self.watch.is_asked = False
@@ -132,7 +130,7 @@ class _Box:
         return self.watch.near is None
 
     def rests(self, now: int) -> bool:
-        """Whether it has ended, or has cost nothing for a while. Then it gets a new allowance."""
+        """Whether it has ended, or has used no CPU time for IDLE_NS. In the second case it gets a new allowance."""
         if now - self.active_ns < IDLE_NS:
             return self.has_ended()
         self.watch.begin_sharing()
@@ -143,12 +141,12 @@ class _Box:
         self.watch.take_turn()
 
     def wants_more(self, now: int, runnable: int) -> bool:
-        """Whether it has computed in its turn, or would if the CPU were not given to others."""
+        """Whether it has computed in its turn, or has runnable threads."""
         return self.spent_ns - self.had_ns >= (now - self.since_ns) * _LITTLE or runnable > 0
 
 
 class Rotation:
-    """The turns of the boxes on one CPU. places: how many have one at a time."""
+    """The turns of the boxes on one CPU. places: how many boxes have a turn at a time."""
 
     def __init__(self, places: int = 1) -> None:
         self._places = places
@@ -157,16 +155,16 @@ class Rotation:
         self._going: list[_Box] = []
         self._waiting: deque[_Box] = deque()
         self._looked_ns = 0
-        self._available_ns = 0  # CPU time that there was for the boxes between the last two looks
+        self._available_ns = 0  # CPU time that was available to the boxes between the last two checks
         self._lock = threading.Lock()
-        self._left_ns = 0  # for which those that have a turn may make way
-        self._stopped_ns = 0  # when they have begun to make way; 0 where they do not
+        self._left_ns = 0  # for how long boxes that have a turn may make way
+        self._stopped_ns = 0  # when they began to make way; 0 if they do not
         self._until_ns = 0
 
     def join(self, watch: Turning) -> None:
-        """Adds a box that has used its allowance, unless it is there.
+        """Adds a box that has used its allowance, unless it was added before.
 
-        It leaves when the watchdog watches it no more, or when it has been free and idle for a while.
+        It leaves when the watchdog no longer watches it, or when it has been free and idle for IDLE_NS.
         """
         with self._lock:
             if watch not in self._known:
@@ -174,7 +172,7 @@ class Rotation:
                 self._waiting.append(_Box(watch))
 
     def make_way(self, now: int) -> None:
-        """Stops those that have a turn for a moment, for a box that begins. From any thread."""
+        """Stops boxes that have a turn for a moment, because another box begins. From any thread."""
         if not self._going:
             return
         with self._lock:
@@ -188,7 +186,7 @@ class Rotation:
                     box.watch.wait_for_turn()
 
     def _go_on(self, now: int) -> None:
-        """Lets those go on that have made way. Their turns are longer by that time."""
+        """Continues the boxes that have made way. Their turns are longer by that time."""
         stopped = now - self._stopped_ns
         self._left_ns -= stopped
         self._stopped_ns = 0
@@ -197,7 +195,7 @@ class Rotation:
             box.watch.take_turn()
 
     def pass_on(self, now: int) -> None:
-        """Ends the turns that are over, and gives them to those that have waited longest.
+        """Ends the turns that are over, and gives turns to the boxes that have waited longest.
 
         now: nanoseconds of the monotonic clock.
         """
@@ -223,9 +221,9 @@ class Rotation:
             box.watch.wait_for_turn()
 
     def _look(self, now: int) -> int:
-        """Looks at what each box has used, and forgets those that have left.
+        """Reads the CPU time of each box, and removes boxes that have left.
 
-        Returns the CPU time that there was since the last look, in nanoseconds.
+        Returns the CPU time of all places since the last check, in nanoseconds.
         """
         passed = (now - self._looked_ns) * self._places if self._looked_ns else 0
         self._looked_ns = now
@@ -243,9 +241,10 @@ class Rotation:
         return passed
 
     def _has_room(self, used: int, passed: int) -> bool:
-        """Whether the boxes have had as much CPU time as they wanted, or nearly all that there was.
+        """Whether the boxes have had as much CPU time as they wanted, or more than _BESIDE of all CPU time.
 
-        Else other programs have had it. used: CPU time that they have used since the last look; passed: that there was.
+        Otherwise other programs have had it. used: CPU time of the boxes since the last check; passed: all CPU time
+        since then.
         """
         if used > passed * _BESIDE:
             return True
@@ -253,7 +252,7 @@ class Rotation:
         return not any(count_runnable(box.watch.pid) for box in boxes[:_LOOKED_AT])
 
     def _end_turns(self, now: int) -> None:
-        """Ends the turns that are over, and lets those go on that are wanted."""
+        """Ends the turns that are over, and continues boxes that have a command or an interrupt."""
         waiting, self._waiting = self._waiting, deque()
         for box in waiting:
             self._put(box, waits=True)
@@ -278,10 +277,10 @@ class Rotation:
             (self._waiting if waits else self._free).append(box)
 
     def _free_few(self) -> None:
-        """Lets those boxes wait that are free and compute without credit.
+        """Makes free boxes wait that compute without credit.
 
-        Where those that are free use too much together, only those with most credit go on, as many as there are places.
-        One that computes while nobody has a turn gets one.
+        If the free boxes use too much together, only those with the most credit continue, one for each place. If no box
+        has a turn or waits for one, a free box that computes gets one.
         """
         is_vacant = not self._waiting and not self._going
         free, self._free = sorted(self._free, key=_credit, reverse=True), []
@@ -297,7 +296,7 @@ class Rotation:
                 self._waiting.append(box)
 
     def _staying(self, boxes: "deque[_Box] | list[_Box]", leaves: Callable[[_Box], bool]) -> list[_Box]:
-        """Those that do not leave."""
+        """Returns the boxes that do not leave."""
         staying = []
         for box in boxes:
             if leaves(box):
@@ -325,14 +324,14 @@ class Rotations:
         rotation.join(watch)
 
     def make_way(self, cpu: int | None) -> None:
-        """Has those that compute for long on a CPU make way for a box that begins there. From any thread."""
+        """Makes boxes that compute for long on a CPU make way for a box that begins there. From any thread."""
         for each in {cpu, None}:
             rotation = self._by_cpu.get(each)
             if rotation is not None:
                 rotation.make_way(time.monotonic_ns())
 
     def pass_on(self, now: int) -> None:
-        """Passes the turns of all of them on. now: nanoseconds of the monotonic clock."""
+        """Calls `pass_on` of all rotations. now: nanoseconds of the monotonic clock."""
         for rotation in tuple(self._by_cpu.values()):
             rotation.pass_on(now)
 
@@ -349,15 +348,15 @@ def _used(box: _Box) -> int:
 
 
 def count_runnable(pid: int) -> int:
-    """How many threads of a process run, or wait for a CPU (proc_pid_stat(5)); 0 when it has ended.
+    """Returns how many threads of a process run, or wait for a CPU (proc_pid_stat(5)); 0 when it has ended.
 
-    Of many threads some are looked at, spread over all, and stand for the others.
+    Of many threads only a sample is read, and the result is an estimate.
     """
     count, step = 0, 1
     with contextlib.suppress(OSError):
         tids = hostproc.threads(pid)
-        step = -(-len(tids) // _LOOKS) or 1  # none is left of a process that ends
-        for tid in tids[time.monotonic_ns() % step :: step]:  # others each time; which ones is no secret
-            with contextlib.suppress(OSError, ValueError):  # this one has ended
+        step = -(-len(tids) // _LOOKS) or 1  # a process that ends has none left
+        for tid in tids[time.monotonic_ns() % step :: step]:  # a new sample each time, not secret
+            with contextlib.suppress(OSError, ValueError):  # this thread has ended
                 count += hostproc.state(tid) == "R"
     return count * step

@@ -1,7 +1,7 @@
-"""The signals that stop a guest, let it go on, and end it.
+"""The signals that stop a guest, continue it, and end it.
 
-Several may want it stopped, for their own reasons, and it goes on when none does: its session sleeps, others have their
-turn (rotation.py), or it waits for an answer and would have to be looked at meanwhile (`park`).
+There are several reasons to stop it, and it continues when none is left: its session sleeps; other boxes have their
+turn (rotation.py); or it waits for an answer, and its memory would have to be checked meanwhile (`park`).
 """
 
 import contextlib
@@ -29,11 +29,11 @@ _OF_STOPS = (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL)
 class Signalled:
     """A guest's process, to which signals are sent.
 
-    pid: of the guest. pidfd: its pidfd, for signals, owned by this object; -1 once closed, so that a late `kill` from
-    another thread reaches no process. unreachable: the kernel does not let this process send the guest signals, so
-    nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may still be
-    pending. near: the guests that the watchdog checks at each tick; None while it does not watch this one. stops: how
-    often it has been stopped. waits: tells whether it waits for answers.
+    pid: of the guest. pidfd: for signals, owned by this object; -1 when it is closed, so that a late `kill` from
+    another thread reaches no process. unreachable: the kernel does not let this process send the guest signals, so no
+    code may wait for the guest to end by a signal. offered: a mask of the signals that `offer` has sent, and that may
+    still be pending. near: the guests that the watchdog checks at each tick; None while it does not watch this guest.
+    stops: how often it has been stopped. waits: returns whether it waits for answers.
     """
 
     pid: int
@@ -61,38 +61,38 @@ class Signalled:
         self.send(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stops all threads of the guest, whatever they do, until `go_on`."""
+        """Stops all threads of the guest until `go_on`."""
         self._stop(sleeps=True)
 
     def go_on(self) -> None:
-        """Lets a guest that was stopped go on. Its program is not told."""
+        """Continues a guest that was stopped. Its program does not notice."""
         self._stop(sleeps=False)
 
     def wait_for_turn(self) -> None:
-        """Stops the guest until `take_turn`, whether or not it is stopped otherwise; not while it is `awake`."""
+        """Stops the guest until `take_turn`, for this reason besides others; not while it is `awake`."""
         with self.lock:
             self._stop(waits_for_turn=not self._awake)
 
     def take_turn(self) -> None:
-        """Lets the guest go on, unless it is stopped otherwise."""
+        """Continues the guest, unless it is stopped for another reason."""
         self._stop(waits_for_turn=False)
 
     def park(self) -> None:
-        """Stops a guest that waits for answers until it gets one (`unpark`): so nobody has to look at its memory."""
+        """Stops a guest that waits for answers until it gets one (`unpark`), so that its memory need not be checked."""
         with self.lock:
             if not self._awake and self.waits():
                 self._stop(parks=True)
-                if not self.waits():  # it has been answered at this very moment
+                if not self.waits():  # it was answered at this moment
                     self._stop(parks=False)
 
     def unpark(self) -> None:
-        """Lets a guest go on that gets an answer now, or a signal."""
+        """Continues a guest that gets an answer or a signal now."""
         self._stop(parks=False)
         self.look_soon()
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the guest is stopped, for another reason than that it waits for an answer."""
+        """Whether the guest is stopped for another reason than `park`."""
         return self._sleeps or self._waits_for_turn
 
     @contextlib.contextmanager
@@ -127,25 +127,26 @@ class Signalled:
                 self._stop_each_thread()
 
     def _stop_each_thread(self) -> None:
-        """Has the kernel stop the guest at once, also where all of its threads compute.
+        """Makes the kernel stop the guest at once, also where all of its threads compute.
 
-        One of them has to take the signal before any is stopped, and the one that the kernel chooses may be the last to
-        run: of fifteen threads, each of which runs for a tick, after 60 ms. The one that runs now takes it at once.
+        One thread has to take the signal before any is stopped, and the kernel may choose the thread that runs last:
+        with 15 threads, each of which runs for a tick, this takes 60 ms. With a signal for each thread, the running
+        thread takes it at once.
         """
         with contextlib.suppress(OSError):
             if (tids := hostproc.threads(self.pid))[1:] and self._has_its_pid():
                 pidfd.stop_threads(self.pid, tids)
 
     def _has_its_pid(self) -> bool:
-        """Whether its pid is its own. It is reaped after `release`, but other code of the caller may have done so."""
+        """Whether its pid is still its own. It is reaped after `release`, but the caller's code may have reaped it."""
         return self.pidfd >= 0 and self.near is not None and not pidfd.has_ended(self.pidfd)
 
     def send(self, number: int, value: int = 0) -> bool:
         """Sends a real signal, by pidfd, so that it cannot reach another process.
 
-        Its siginfo tells the guest nothing about the controller. Returns False where the signal has to be sent again
-        later, because the kernel's limit of pending real-time signals is reached (EAGAIN). Other signals do not fail
-        in this way: beyond the limit the kernel sends them without their siginfo.
+        Its siginfo shows the guest nothing about the controller. Returns False where the signal has to be sent again
+        later, because the kernel's limit of pending real-time signals is reached (EAGAIN). Other signals do not fail in
+        this way: beyond the limit the kernel sends them without their siginfo.
         """
         with self.lock:
             if self.pidfd < 0:
@@ -180,7 +181,7 @@ class Signalled:
         elif self.offered.bit_count() >= SIGNALS_AT_ONCE:
             return False
         with self.lock:
-            if number == signal.SIGCONT and self.is_stopped:  # it would end the stop: for who sends it, too
+            if number == signal.SIGCONT and self.is_stopped:  # it would end the stop, also for its sender
                 return False
             if not self.send(number):
                 return False
@@ -195,7 +196,7 @@ class Signalled:
             return -1
 
     def close(self) -> None:
-        """Closes the pidfd, after all that uses it."""
+        """Closes the pidfd, after all objects that use it."""
         with self.lock:
             self._before_close()
             fd, self.pidfd = self.pidfd, -1
@@ -203,12 +204,12 @@ class Signalled:
                 os.close(fd)
 
     def look_soon(self) -> None:
-        """Has the watchdog look at the guest at its next tick."""
+        """Makes the watchdog check the guest at its next tick."""
         if self.near is not None:
             self.near.add(self)
 
     def _on_park(self, parks: bool) -> None:
-        """Called when it begins to be parked, and before it goes on."""
+        """Called when the guest is parked, and before it continues."""
 
     def _before_close(self) -> None:
         """Called before its pidfd is closed."""

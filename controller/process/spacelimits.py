@@ -26,9 +26,9 @@ def _libc() -> ctypes.CDLL:
 
 
 def set_space(pid: int, soft: int, hard: int | None = None) -> int:
-    """Sets the limit of address space of a child that has not been reaped, and returns the soft one as it is now.
+    """Sets the limits of address space of a child that has not been reaped, and returns the new soft limit.
 
-    soft: at the most; it is never above the hard one. hard: None leaves that as it is. Raises OSError.
+    soft: reduced to the hard limit if that is lower. hard: None leaves the hard limit unchanged. Raises OSError.
     """
     wanted = functools.partial(_set, pid, soft, hard)
     try:

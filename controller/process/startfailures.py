@@ -1,4 +1,4 @@
-"""Why a box has not started, in words: of what the launcher, the loader or the stub has said, and of how it ended."""
+"""Says why a box has not started, from the message of the launcher, the loader or the stub, and from how it ended."""
 
 import contextlib
 import errno
@@ -10,12 +10,12 @@ import traceback
 from proxybox.controller.guests.programs import closed_at
 from proxybox.controller.pidfd import has_ended, open_pidfd
 
-#: An interpreter starts in this many bytes of address space, or fewer.
+#: An interpreter starts in at most this many bytes of address space.
 _ENOUGH = 1 << 30
 #: Milliseconds to wait for the end of a process that has closed its descriptors.
 _PATIENCE = 1000
 
-#: By the step that has failed: the first word of what was said.
+#: By the step that has failed, which is the first word of the message.
 _ADVICE = {
     "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be "
     "sealed. In a container, use a runtime profile that allows seccomp, as Docker's default does",
@@ -28,7 +28,7 @@ _ADVICE = {
 }
 
 
-#: By the signal that has ended the interpreter. Before the seal only the kernel sends it one.
+#: By the signal that has ended the interpreter. Before the seal only the kernel sends it signals.
 _ENDED: dict[int, str] = {
     signal.SIGSYS: "a seccomp filter around this process ended the interpreter at a call that it does not allow "
     "(SIGSYS; `proxybox doctor` tells which). Such calls have to fail instead: SystemCallErrorNumber=EPERM in a "
@@ -39,8 +39,8 @@ _ENDED: dict[int, str] = {
 
 
 def signal_that_ended(pid: int) -> int:
-    """The signal by which a child ends that has closed its descriptors; 0 where it does not end by one, or not soon."""
-    with contextlib.suppress(OSError):  # it is gone, or no descriptor is left: then nothing is known of its end
+    """Returns the signal that ends a child which has closed its descriptors; 0 where none ends it, or not soon."""
+    with contextlib.suppress(OSError):  # it was reaped, or no descriptor is left: then its end is not known
         pidfd = open_pidfd(pid)
         try:
             has_ended(pidfd, _PATIENCE)
@@ -53,7 +53,7 @@ def signal_that_ended(pid: int) -> int:
 
 
 def why_no_start(said: str, ended_by: int, box_uid: int) -> str:
-    """said: what the launcher, the loader or the stub wrote. ended_by: a signal, or 0. box_uid: of root's boxes."""
+    """Returns the reason. said: the message. ended_by: a signal, or 0. box_uid: the user of root's boxes."""
     silent = _small_space() or _ENDED.get(ended_by, "the interpreter ended before it was sealed, without a word")
     if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
         return f"the interpreter cannot be loaded: {said}"
@@ -66,7 +66,7 @@ def why_no_start(said: str, ended_by: int, box_uid: int) -> str:
 
 
 def _small_space() -> str:
-    """A message for when the limits of this process, which its children inherit, are too small for an interpreter.
+    """Returns a message where the limits of this process, which its children inherit, are too small for an interpreter.
 
     "" where they are large enough.
     """
@@ -83,7 +83,7 @@ def _small_space() -> str:
 
 
 def _closed(path: str, box_uid: int) -> str:
-    """Returns why the user that guests of root's run as may not run a program, and what to do."""
+    """Returns why the user of root's guests may not run a program, and what to do."""
     place = closed_at(path) if os.path.exists(path) else ""
     if not place:
         return f"a box that root starts runs as user {box_uid}: its interpreter must be readable to everybody"
@@ -95,7 +95,7 @@ def _closed(path: str, box_uid: int) -> str:
 
 
 def in_words(error: OSError) -> str:
-    """What a call of the controller's own has failed with, and which call that was."""
+    """Returns the error of a call of the controller's own, and the name of the call."""
     if error.filename:
         advice = " (is it on a filesystem that is mounted noexec?)" if error.errno == errno.EACCES else ""
         return f"{error.filename}: {error.strerror}{advice}"

@@ -1,7 +1,7 @@
-"""Holds back the caller's signal handlers while no code is responsible yet for ending a guest.
+"""Delays the caller's signal handlers while no code is responsible yet for ending a guest.
 
 Python runs a handler between any two instructions of the main thread, and most handlers raise (KeyboardInterrupt, for
-one). Between the start of a guest and the `try` whose end closes it, this would leave a process behind. Handlers of
+one). Between the start of a guest and the `try` that closes it, an exception would leave a process behind. Handlers of
 signals that come meanwhile run at `release`.
 """
 
@@ -31,7 +31,7 @@ class Undisturbed:
                     if callable(handler):
                         self._handlers[number] = handler
                         _signal.signal(number, self._note)
-            except BaseException:  # raised by a handler that is not held back yet
+            except BaseException:  # raised by a handler that is not delayed yet
                 self.release()
                 raise
         return self
@@ -40,14 +40,14 @@ class Undisturbed:
         self._came.append(number)
 
     def release(self) -> None:
-        """Puts the handlers back, and runs those whose signals have come meanwhile. What they raise is raised here."""
+        """Restores the handlers, and runs those whose signals have come meanwhile. Raises their exceptions."""
         raised: BaseException | None = None
         while self._handlers:
             try:
                 for number, handler in self._handlers.items():
                     _signal.signal(number, handler)
                 self._handlers = {}
-            except BaseException as error:  # raised by a handler that is back already: the loop goes on with the others
+            except BaseException as error:  # raised by a handler that is restored already: the loop restores the others
                 raised = error
         came, self._came = self._came, []
         try:

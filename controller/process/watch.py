@@ -21,9 +21,9 @@ MEMORY = "memory"
 #: In `Watch.expired`: the guest's limits could not be enforced; `Watch.fault` says why.
 FAULTED = "faulted"
 
-#: A guest that cannot reach a limit within NEAR nanoseconds is checked again only then, or after _LONGEST.
+#: A guest that cannot reach a limit within NEAR nanoseconds is checked again only when it could, or after _LONGEST.
 NEAR, _LONGEST = 50_000_000, 5_000_000_000
-#: A guest that is not in the rotation is looked at after at least this time, and after longer while it costs nothing.
+#: A guest that is not in the rotation is checked after at least this time, and later while it uses no CPU time.
 _SHORT, _IDLE = 10_000_000, 400_000_000
 #: The most CPU time that is charged to a guest per time of the clock: it computes on every CPU, and so does a thread of
 #: the controller for it.
@@ -48,15 +48,14 @@ class Watch(Signalled):
     """The limits of one running guest.
 
     deadline_ns: the end of its wall time on the host's monotonic clock; None while wall time is not charged. cpu_ns:
-    the limit of `charged_ns`. meter: CPU time that the
-    controller spends for the guest. interpreter: its turns, where a thread serves it. free_ns: how much of that is not
-    charged. interrupt: called when the guest reaches a limit for the first time; the guest is killed only grace_ns
-    after that. interrupted: the limit for which `interrupt` was called. fault: an exception of the controller while it
-    checked the guest; the guest has not caused it. back_ns: when the watchdog comes back to it at the latest, if it is
-    not near; 0 for no such time. cpu: on which it runs; None for any. niceness: its threads', as its launch has set it.
-    shares_ns: the `spent_ns` from which on it takes turns with others (rotation.py); None for never. is_asked: whether
-    it has been given something to do since it was last looked at. memory: what it may have of that; None for no limit.
-    full_ns: in how many nanoseconds it could use up its memory.
+    the limit of `charged_ns`. meter: CPU time that the controller spends for the guest. interpreter: its turns, where a
+    thread serves it. free_ns: how much of the meter's time is not charged. interrupt: called when the guest reaches a
+    limit for the first time; the guest is killed only grace_ns after that. interrupted: the limit for which `interrupt`
+    was called. fault: an exception of the controller while it checked the guest; the guest has not caused it. back_ns:
+    the time of its next check by the watchdog, if it is not near; 0 for no such time. cpu: on which it runs; None for
+    any. niceness: of its threads at the launch. shares_ns: the `spent_ns` from which on it takes turns with others
+    (rotation.py); None for never. is_asked: whether it has got a command since the last check. memory: the limits of
+    its memory; None for no limit. full_ns: in how many nanoseconds it could use up its memory.
     """
 
     _deadline_ns: int | None = None
@@ -92,7 +91,7 @@ class Watch(Signalled):
 
     @property
     def deadline_ns(self) -> int | None:
-        """The end of its wall time. When it is set, the watchdog looks at the guest soon."""
+        """The end of its wall time. When it is set, the watchdog checks the guest soon."""
         return self._deadline_ns
 
     @deadline_ns.setter
@@ -102,7 +101,7 @@ class Watch(Signalled):
 
     @property
     def cpu_ns(self) -> int | None:
-        """The limit of its CPU time. When it is set, the watchdog looks at the guest soon."""
+        """The limit of its CPU time. When it is set, the watchdog checks the guest soon."""
         return self._cpu_ns
 
     @cpu_ns.setter
@@ -118,25 +117,25 @@ class Watch(Signalled):
             return 0
 
     def charged_ns(self, cpu_ns: int | None = None) -> int:
-        """CPU time that counts against its limit: its own, and the controller's as far as it exceeds what is free.
+        """Returns the CPU time that counts against its limit: its own, and the controller's beyond `free_ns`.
 
-        cpu_ns: its own, where the caller has just read it.
+        cpu_ns: its own, if the caller has just read it.
         """
         own = self.cpu_time_ns() if cpu_ns is None else cpu_ns
         return own + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
 
     def memory_of(self, limit: int, began: Beginning, asks: bool) -> GuestMemory:
-        """The memory of this guest, with a limit in bytes: see `GuestMemory`."""
+        """Returns the memory of this guest, with a limit in bytes: see `GuestMemory`."""
         return GuestMemory(self.pid, limit, began, asks, self.pidfd, _COUNT if self.cpu is None else 1)
 
     def begin_sharing(self) -> None:
-        """From now on it computes for a program: after its allowance it takes turns with others."""
+        """Notes that it computes for a program from now on: after its allowance it takes turns with others."""
         self.shares_ns = self.spent_ns() + ALLOWANCE_NS
         self.interpreter.limit(False)
         self.look_soon()
 
     def share(self, threads: int) -> None:
-        """Gives so many threads that compute the weight of one, as far as the kernel lets this process do so."""
+        """Gives `threads` computing threads together the weight of one, as far as the kernel allows that."""
         with self.lock, contextlib.suppress(OSError):
             if self._has_its_pid():
                 priority.lower_all(self.pid, priority.of_long(self.niceness, threads))
@@ -159,7 +158,7 @@ class Watch(Signalled):
         """Sets its limits anew, from now on, and returns the CPU time that it has used itself, in nanoseconds.
 
         seconds: of CPU time that may be charged from now on; None for no limit of that kind. free_seconds: see `free`.
-        cpu_end_ns: the limit of all that is charged; the earlier one counts.
+        cpu_end_ns: a limit of `charged_ns`; the lower of both limits counts.
         """
         with self.lock:
             self.free(free_seconds)
@@ -267,7 +266,7 @@ class Watch(Signalled):
         return left
 
     def _until_turns_ns(self, shares_ns: int) -> int:
-        """In how many nanoseconds to look whether it takes turns: later and later while it costs nothing."""
+        """Returns in how many nanoseconds to check whether it takes turns: ever later while it uses no CPU time."""
         spent = self.spent_ns()
         if spent != self._seen_ns:
             self._seen_ns, self._idle_ns = spent, NEAR
@@ -276,7 +275,7 @@ class Watch(Signalled):
         return max((shares_ns - spent) // _FASTEST, self._idle_ns if self._idle_ns > NEAR else _SHORT)
 
     def spent_ns(self) -> int:
-        """CPU time that was spent so far, by the guest and for it."""
+        """Returns the CPU time spent so far, by the guest and for it."""
         return self.cpu_time_ns() + self.meter.spent_ns()
 
     def _enforce(self) -> None:

@@ -1,11 +1,11 @@
-"""The watchdog: a thread of the controller that never ends. It starts every guest, and ends those whose time is up.
+"""The watchdog: a thread of the controller that never ends. It starts every guest, and ends guests at their limits.
 
 Why it starts guests: the kernel ties a parent-death signal (prctl(2), PR_SET_PDEATHSIG) to the *thread* that made the
 child, so a guest that was started by a caller's short-lived thread would die with that thread. Why it ends guests: a
 blocking driver waits in read(2) while its guest computes, so another thread has to look at the clock.
 
 Rules: nothing here waits for a guest, and nothing here holds a reference to a box that has ended. An exception that is
-raised while one guest is checked ends that guest, and is raised for whoever waits for it (`Watch.fault`).
+raised while one guest is checked ends that guest, and is raised in the thread that waits for it (`Watch.fault`).
 """
 
 import heapq
@@ -40,8 +40,8 @@ def _count_cpus() -> int:
 class Watchdog:
     """The watchdog thread. Use `watchdog()`: there is one per process, and a new one after a fork.
 
-    A guest is checked at each tick only while it is near a limit. Others are put off until they can be near one.
-    Between two ticks only those are looked at that could use up their memory before the next one.
+    A guest is checked at each tick only while it is near a limit. Others are checked when they can be near one. Between
+    two ticks, only guests that could use up their memory before the next tick are checked.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Watchdog:
         self._watched: set[Watch] = set()
         self._filling: list[Watch] = []
         self._tick_ns = 0  # when the next tick is
-        self._near: set[Watch] = set()  # any thread adds to it, so it is copied before it is looked through
+        self._near: set[Watch] = set()  # any thread adds to it, so it is copied before a loop
         self._later: list[tuple[int, int, weakref.ref[Watch]]] = []  # a heap: host time, a number, the guest
         self._numbers = itertools.count()
         self._rotations = Rotations(_count_cpus())
@@ -59,7 +59,7 @@ class Watchdog:
 
     @property
     def niceness(self) -> int:
-        """Of its thread, from which those that it starts have theirs. Raises OSError."""
+        """The niceness of its thread, which guests inherit. Raises OSError."""
         return os.getpriority(os.PRIO_PROCESS, self._thread.native_id or 0)
 
     def spawn(self, path: str, argv: list[str], env: Mapping[str, str], **options: Any) -> int:
@@ -85,7 +85,7 @@ class Watchdog:
 
     def watch(self, watch: Watch) -> None:
         """Begins to enforce a guest's limits."""
-        with self._adding:  # of two concurrent calls, exactly one sees that its guest is the first
+        with self._adding:  # of two concurrent calls, exactly one finds that its guest is the first
             self._watched.add(watch)
             is_first = len(self._watched) == 1
             watch.near = self._near
@@ -101,7 +101,7 @@ class Watchdog:
         self._near.discard(watch)
 
     def make_way(self, cpu: int | None) -> None:
-        """Has boxes that compute for long on a CPU make way for one that begins, or gets a command (rotation.py)."""
+        """Stops boxes that compute for long on a CPU for a moment, while another one begins (rotation.py)."""
         self._rotations.make_way(cpu)
 
     def _run(self) -> None:
@@ -134,7 +134,7 @@ class Watchdog:
         self._rotations.pass_on(now)
 
     def _pause(self) -> float:
-        """Seconds until the next tick, or until a guest may have used up its memory."""
+        """Returns the seconds until the next tick, or until a guest may have used up its memory."""
         if not self._filling:
             return TICK
         until_tick = self._tick_ns - time.monotonic_ns()
@@ -170,7 +170,7 @@ class Watchdog:
 
 @PerProcess
 def watchdog() -> Watchdog:
-    """The watchdog of this process. Raises SandboxStartError where its thread cannot be started."""
+    """Returns the watchdog of this process. Raises SandboxStartError where its thread cannot be started."""
     try:
         return Watchdog()
     except RuntimeError as error:  # threading raises it for EAGAIN

@@ -1,6 +1,7 @@
 """The cgroup of a box: a second limit of memory and tasks, enforced by the kernel (cgroups(7), cgroup v2).
 
-Where the cgroup controller `cpu` is delegated, too, it is also the box's share of the CPUs, for all of its threads.
+Where the cgroup controller `cpu` is delegated, too, the cgroup also sets the share of the CPUs of all the box's
+threads.
 
 It is used where a cgroup is delegated to this process: the cgroup controllers `memory` and `pids` are enabled for the
 children of its own cgroup or of the parent cgroup, and it may make children there. The process itself is not moved.
@@ -15,8 +16,8 @@ import attrs
 
 _SELF, _MOUNTS = "/proc/self/cgroup", "/proc/self/mountinfo"
 _NEEDED = frozenset(("memory", "pids"))
-#: Bytes beyond what a box may use, for what the kernel needs for it, and for each of its threads: stacks, page tables,
-#: buffers of pipes. Of the first it was 0.6 MiB, of the second 30 KiB, where a program used all of its memory.
+#: Bytes beyond a box's limit for the memory that the kernel needs for it, and for each of its threads: stacks, page
+#: tables, buffers of pipes. A program that used all of its memory needed 0.6 MiB, and 30 KiB for each thread.
 _KERNELS, _OF_A_THREAD = 2 << 20, 128 << 10
 #: Tasks beyond the guest's threads.
 _TASKS = 2
@@ -36,7 +37,7 @@ class Cgroup:
 
     @classmethod
     def create(cls, parent: str, memory: int | None, threads: int, weight: int) -> "Cgroup":
-        """An empty cgroup below `parent` with the limits of a box. weight: of its CPU time. Raises OSError."""
+        """Returns a new cgroup below `parent` with the limits of a box. weight: of its CPU time. Raises OSError."""
         path = os.path.join(parent, f"proxybox-{os.getpid()}-{next(_numbers)}")
         os.mkdir(path)
         cgroup = cls(path)
@@ -53,8 +54,8 @@ class Cgroup:
     def limit(self, memory: int | None, threads: int) -> None:
         """Sets the limits of a box. Raises OSError.
 
-        memory: bytes that it may use, of those that it gets from now on; None leaves that as it is. The kernel charges
-        a page to the cgroup of who has got it, and of who copies it.
+        memory: bytes that it may use, without pages from before it joined; None leaves the limit unchanged. The kernel
+        charges a page to the cgroup of the process that allocated or copied it.
         """
         self._write("pids.max", threads + _TASKS)
         if memory is not None:
@@ -75,7 +76,7 @@ class Cgroup:
         return "oom_kill" in events and events[events.index("oom_kill") + 1] != "0"
 
     def close(self) -> None:
-        """Kills processes that are still in the cgroup, and removes it. The box's own have been waited for by then."""
+        """Kills processes that are still in the cgroup, and removes it. The box's own have been reaped by then."""
         with contextlib.suppress(OSError):
             self._write("cgroup.kill", 1)
         with contextlib.suppress(OSError):
@@ -87,7 +88,7 @@ class Cgroup:
 
 
 def parent_for_boxes() -> str:
-    """The cgroup below which this process may make those of its boxes. Looked up once per process.
+    """Returns the cgroup below which this process may make the cgroups of its boxes. It is looked up once per process.
 
     Raises Unavailable where there is none.
     """
@@ -99,7 +100,7 @@ def parent_for_boxes() -> str:
 
 @functools.lru_cache(maxsize=1)
 def _find(pid: int) -> tuple[str | None, str]:
-    """Returns the cgroup, or None and why there is none."""
+    """Returns the cgroup, or None and the reason why there is none."""
     try:
         own = next((line[3:] for line in _read(_SELF).splitlines() if line.startswith("0::")), None)
         root = _root()
@@ -116,7 +117,7 @@ def _find(pid: int) -> tuple[str | None, str]:
 
 
 def _root() -> str | None:
-    """The mount point of the cgroup v2 hierarchy, or of the part that a cgroup namespace shows (proc_pid_mountinfo(5)).
+    """Returns the mount point of the cgroup v2 hierarchy, or of the part in a cgroup namespace (proc_pid_mountinfo(5)).
 
     None where it is not mounted.
     """
@@ -137,7 +138,7 @@ def _is_delegated(parent: str) -> bool:
 
 
 def _enabled(parent: str) -> set[str]:
-    """The cgroup controllers that are enabled for the children of a cgroup. Raises OSError."""
+    """Returns the cgroup controllers that are enabled for the children of a cgroup. Raises OSError."""
     return set(_read(parent, "cgroup.subtree_control").split())
 
 

@@ -1,9 +1,9 @@
-"""Confines this process, before it reads what strangers wrote: it starts no program, and writes where it was told.
+"""Confines this process before it reads untrusted data: it can start no program, and write only to listed places.
 
 For helpers of the trusted side, such as the one that unpacks packages; guests have the seal (filters.py). Two layers of
 the kernel do it: seccomp(2) refuses to start programs and to reach other processes, and landlock(7) opens only the
-files that are listed. Both are inherited by what the process starts, and neither can be taken off again. Of root's
-capabilities, those over files alone are left.
+files that are listed. Both are inherited by child processes, and neither can be removed. Of root's capabilities, only
+those over files are left.
 """
 
 import ctypes
@@ -31,46 +31,46 @@ from proxybox.controller.seal.filters import (
 
 _SECCOMP, _EXECVEAT, _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 317, 322, 444, 445, 446
 _SOCKET, _EXECVE, _CAPGET, _CAPSET, _X32 = 41, 59, 125, 126, 0x40000000
-#: Calls by which a process reaches another one, or gets around this filter: none of them is needed to use the network.
+#: Calls by which a process reaches another one, or evades this filter: none of them is needed to use the network.
 REFUSED = {
     "kill": 62, "ptrace": 101, "rt_sigqueueinfo": 129, "tkill": 200, "tgkill": 234, "add_key": 248, "request_key": 249,
     "keyctl": 250, "unshare": 272, "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "setns": 308,
     "process_vm_readv": 310, "process_vm_writev": 311, "bpf": 321, "userfaultfd": 323, "pidfd_send_signal": 424,
     "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440,
 }  # fmt: skip
-#: What sockets may be of: AF_INET, AF_INET6, and AF_NETLINK, which getaddrinfo(3) asks for this machine's addresses.
-#: Through AF_UNIX, one can ask other programs to start something.
+#: Allowed families of sockets: AF_INET, AF_INET6, and AF_NETLINK, by which getaddrinfo(3) reads this machine's
+#: addresses. Through AF_UNIX, a process could request other programs to start something.
 FAMILIES = 2, 10, 16
 _PR_SET_NO_NEW_PRIVS, _SET_MODE_FILTER, _VERSION, _PATH_BENEATH = 38, 1, 1, 1
 _AT_EMPTY_PATH = 0x1000
 #: seccomp(2): the call fails with EACCES, as it does by Landlock.
 _REFUSE = 0x0005000D
 _NO = (RETURN, 0, 0, _REFUSE)
-#: The register of the sixth argument, which execveat(2) does not have. Ours carries ROUTE there, nobody else's does.
+#: The register of the sixth argument, which execveat(2) does not have. Only our own call has ROUTE there.
 _SIXTH = ARGS_AT + 8 * 5
 
 #: linux/landlock.h. Without REFER (version 2), nothing can be renamed from one folder to another.
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _MAKE_SYM = 1, 2, 4, 8, 1 << 14, 1 << 12
 _READ = _READ_FILE | _READ_DIR
-#: Removes and makes files and folders, and renames them: no links, devices, sockets or FIFOs.
+#: The rights to remove, make and rename files and folders; not links, devices, sockets or FIFOs.
 _WRITE = _READ | _WRITE_FILE | 0x10 | 0x20 | 0x80 | 0x100 | 0x2000 | _TRUNCATE
-#: Of these rights, those that a file has that is no folder.
+#: Those of these rights that apply to files which are not folders.
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _OLDEST = 2
-#: By version, how many access rights the kernel knows; later versions know at least as many as the last one here.
+#: By version, how many access rights the kernel knows; later versions know at least as many as the last entry.
 _RIGHTS = {2: 14, 3: 15, 4: 15, 5: 16}
 #: From this version on, signals and sockets of abstract names can be confined, too.
 _SCOPED_FROM, _SCOPED = 6, 3
-#: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: whoever is root reads Python and uv in the folders of other users.
+#: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: root reads Python and uv in the folders of other users.
 _KEPT_CAPABILITIES, _CAPABILITIES_VERSION = 0b110, 0x20080522
 
 
 @attrs.frozen(kw_only=True)
 class Confinement:
-    """What a confined process may still open, with all that is below: files and folders that are not there are none.
+    """The places that a confined process may still open, with everything below. Paths that do not exist are ignored.
 
-    reads: to read. writes: to read and to change. links: symbolic links can be made there. programs: to start one of
-    them with `run`, and to read it; nothing can be started in another way.
+    reads: to read. writes: to read and to change. links: where symbolic links can be made. programs: can be read, and
+    one of them can be started with `run`; no program can be started in another way.
     """
 
     reads: Sequence[str] = ()
@@ -79,9 +79,9 @@ class Confinement:
     programs: Sequence[str] = ()
 
     def enter(self) -> list[str]:
-        """Confines this thread and what it starts; returns the names of the layers that are in force.
+        """Confines this thread and its children; returns the names of the layers that are in force.
 
-        At least one of these refuses to start programs. With "seccomp" alone, files are opened as before.
+        At least one of the layers refuses to start programs. With "seccomp" alone, all files can still be opened.
         """
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _drop_capabilities()
@@ -128,7 +128,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _allow(rules: int, path: str, rights: int) -> None:
-    """Allows rights below a path. What is not there, or cannot be reached, needs no rule."""
+    """Allows rights below a path. A path that does not exist, or cannot be reached, needs no rule."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -143,7 +143,7 @@ def _allow(rules: int, path: str, rights: int) -> None:
 
 
 def _drop_capabilities() -> None:
-    """Gives up what root may do, but to files. By PR_SET_NO_NEW_PRIVS, no program gets it back."""
+    """Drops root's capabilities, except those over files. By PR_SET_NO_NEW_PRIVS, no program gets them back."""
     header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
     sets = ctypes.create_string_buffer(24)
     if _libc.syscall(_CAPGET, header, sets) == 0:
@@ -153,7 +153,7 @@ def _drop_capabilities() -> None:
 
 
 def refusing_filter(*, runs: bool) -> bytes:
-    """The filter that refuses to start programs, and to reach other processes. runs: `run` starts one all the same."""
+    """The filter that refuses to start programs, and to reach other processes. runs: `run` can still start one."""
     refused = (*REFUSED.values(), _EXECVE, *(() if runs else (_EXECVEAT,)))
     by_run = ((IF_EQUAL, 0, 4, _EXECVEAT), (LOAD, 0, 0, _SIXTH), (IF_EQUAL, 0, 1, ROUTE), (RETURN, 0, 0, ALLOW), _NO)
     lines = (

@@ -2,9 +2,9 @@
 
 Promise: once the kernel has installed `seal_filter`, no code in the guest, whatever it does to the stub, reaches the
 kernel except through `RULES`. Every other call number, also those of x32, traps to the guest's SIGSYS handler (which
-may be hostile by then, and gains nothing by the trap). A call by another ABI, such as `int 0x80`, ends the process.
-Calls that a row allows may only touch the guest's own memory, its own scheduling and its own pipe ends. The one file of
-the host that memory can come from is one that the controller has put there for that very call, open for reading.
+may be hostile by then, but gains nothing by the trap). A call by another ABI, such as `int 0x80`, ends the process.
+Calls that a row allows may only touch the guest's own memory, its own scheduling and its own pipe ends. Of the host's
+files, a guest can map only one that the controller has installed for that very call, open for reading.
 
 The stub receives the compiled program and installs it (stub.c). The controller checks from outside that a filter is in
 force before it answers any OS call. seccomp(2) describes what a filter sees: `struct seccomp_data`, with each argument
@@ -58,7 +58,7 @@ _KINDS = ("", "parallel", "threads", "real_time", "forks", "listener", "zygote",
 class Condition:
     """A condition on one half of argument `arg`: half & mask == value.
 
-    differs: the condition is half & mask != value instead. count: the half is one of the `count` numbers from `value`.
+    differs: the condition is half & mask != value instead. count: the half is one of `count` numbers from `value` on.
     """
 
     arg: int
@@ -80,12 +80,12 @@ class Condition:
 class Rule:
     """A row of the table: the call `name` is allowed when all conditions `where` hold.
 
-    only: the kind of guest that has the row; "" for all. "parallel": one whose threads run as they like. "threads": one
+    only: the kind of guest that has the row; "" for all. "parallel": one whose threads run in parallel. "threads": one
     that may have several threads. "real_time": one that may know the host's time. "forks": one that may be copied (a
-    zygote, some sessions). "listener": one about whose calls the kernel can ask. "zygote": a zygote, in which nothing
-    untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2, and uses the stub
-    for the seal only. "clocks": one whose readings of the host's clocks are recorded. asks: whether the kernel asks the
-    controller each time, through the listener (listener.py).
+    zygote, some sessions). "listener": one with a listener, which the kernel can notify of calls. "zygote": a zygote,
+    in which nothing untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2,
+    and uses the stub for the seal only. "clocks": one whose readings of the host's clocks are recorded. asks: whether
+    the kernel notifies the controller of each call, through the listener (listener.py).
     """
 
     name: str
@@ -100,18 +100,18 @@ class Rule:
 
 
 def low(arg: int, value: int, mask: int = _FULL) -> Condition:
-    """The condition that the low half of an argument, masked, is `value`."""
+    """Returns the condition that the low half of an argument, masked, is `value`."""
     return Condition(arg, value=value, mask=mask)
 
 
 def high(arg: int, value: int) -> Condition:
-    """The condition that the high half of an argument is `value`."""
+    """Returns the condition that the high half of an argument is `value`."""
     return Condition(arg, value=value, high=True)
 
 
-#: Stands for the box's own pipe ends, two descriptors for each channel. `_with_channels` puts their number in.
+#: A placeholder for the box's own pipe ends, two descriptors for each channel. `_with_channels` puts their number in.
 _CHANNELS = Condition(0, value=FIRST_CHANNEL_FD, count=0)
-#: Stands for the descriptors at which a guest finds files to map, one for each channel.
+#: A placeholder for the descriptors of files that a guest maps, one for each channel.
 _LIBRARIES = Condition(4, value=FIRST_LIBRARY_FD, count=0)
 _MAP_MUST = _PRIVATE | _ANONYMOUS
 _MAP_MAY = _MAP_MUST | _FIXED | _FIXED_NOREPLACE | _NORESERVE | _STACK
@@ -119,8 +119,8 @@ _NO_TIMEOUT = (low(3, 0), high(3, 0))
 
 RULES = (
     # The box's own pipe ends. The stub passes ROUTE; calls on the guest's virtual descriptors of the same numbers come
-    # without it, and trap. A guest that marshals its own calls uses 0 and 1, which are the same pipes once more, and 2
-    # for its last words.
+    # without it, and trap. A guest that marshals its own calls uses 0 and 1, which are duplicates of these, and 2 for
+    # its last words.
     Rule("read", (_CHANNELS, low(3, ROUTE))),
     Rule("read", (low(0, 0),), only="bare"),
     Rule("write", (_CHANNELS, low(3, ROUTE))),
@@ -128,22 +128,22 @@ RULES = (
     Rule("write", (low(0, 2),), only="bare"),
     # Private anonymous memory; the JIT needs PROT_EXEC.
     Rule("mmap", (low(3, 0, mask=_FULL & ~_MAP_MAY), low(3, _MAP_MUST, mask=_MAP_MUST), high(3, 0))),
-    # A private mapping of a file that never changes and that the box may read anyway. Each such call asks: the
-    # controller puts the file there that it has just approved, and nothing else can be done with the descriptor.
+    # A private mapping of a file that never changes and that the box may read. The kernel notifies the controller of
+    # each such call. The controller installs the file that it has just approved; the descriptor has no other use.
     Rule(
         "mmap",
         (low(3, _PRIVATE, mask=_FULL & ~(_FIXED | _FIXED_NOREPLACE)), high(3, 0), _LIBRARIES, high(4, ROUTE)),
         only="listener", asks=True,
     ),
     Rule("mprotect"),
-    # Not where shared mappings of virtual files are: there, the stub has to write back before munmap.
+    # Not for shared mappings of virtual files: the stub has to write them back before munmap.
     Rule("munmap", (Condition(0, value=SHARED_HIGH, mask=_SHARED_MASK, high=True, differs=True),)),
     Rule("munmap", (low(2, ROUTE),)),
     Rule("brk"),
     # For other guests the stub emulates mremap. Only private memory exists that it could move.
     Rule("mremap", only="bare"),
     Rule("madvise", (low(2, _DONTNEED),)),
-    # Pages that are given back by FREE count as used until the kernel takes them. For other guests the stub makes it
+    # Pages that are freed by FREE count as used until the kernel takes them. For other guests the stub makes it
     # DONTNEED.
     Rule("madvise", (low(2, _FREE),), only="bare"),
     # Private futexes. A timed wait is a clock, so it is native only where the guest may know the time. Where one thread
@@ -157,20 +157,21 @@ RULES = (
     ),
     Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
     Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE | _CLOCK_REALTIME),), only="real_time"),
-    # Until a time of the host's CLOCK_MONOTONIC. A program gives the box's; the stub takes off the difference.
+    # Until a time of the host's CLOCK_MONOTONIC. A program passes the box's time; the stub subtracts the difference.
     Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE), low(4, ROUTE)), only="real_time"),
     # By this call the kernel continues a timed wait when another thread has taken the signal that woke this one. It
     # only repeats a call that has passed the filter already.
     Rule("restart_syscall", only="real_time"),
-    # The host's CLOCK_REALTIME and CLOCK_MONOTONIC, which the stub notes for the record. No other clock is left there.
+    # The host's CLOCK_REALTIME and CLOCK_MONOTONIC, which the stub notes for the record. Such a guest has no other
+    # clock.
     Rule("clock_gettime", (low(0, 0, mask=_FULL & ~_CLOCK_MONOTONIC), low(2, ROUTE)), only="clocks"),
-    # Threads: the controller is first asked for one, and then counts the clone through the listener (listener.py).
+    # Threads: the controller first grants one, and then counts the clone through the listener (listener.py).
     Rule("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
-    # Copies of the process are asked for and counted in the same way. A copy is adopted at its first call, the prctl,
+    # Copies of the process are granted and counted in the same way. A copy is adopted at its first call, the prctl,
     # which makes the kernel end it when the controller ends. A copy that does not make this call is ended (birth.py).
     Rule("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
     Rule("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
-    # What a zygote's child still limits before it installs its final filter. All of these calls affect itself only.
+    # A zygote's child sets limits before it installs its final filter. All of these calls affect only itself.
     Rule("setsid", (), only="zygote"),
     Rule("setrlimit", (low(0, _RLIMIT_CPU),), only="zygote"),
     Rule("setrlimit", (low(0, _RLIMIT_AS),), only="zygote"),
@@ -185,7 +186,7 @@ RULES = (
 
 # --- from the table to the kernel's instructions ----------------------------------------------------------------------
 
-#: What a filter returns (seccomp(2)); then, from linux/filter.h, struct sock_filter and the instructions used here.
+#: The results of a filter (seccomp(2)); then, from linux/filter.h, struct sock_filter and the instructions used here.
 ALLOW, TRAP, KILL_PROCESS, USER_NOTIF = 0x7FFF0000, 0x00030000, 0x80000000, 0x7FC00000
 INSTRUCTION = struct.Struct("=HBBI")
 LOAD, AND, SUBTRACT, IF_EQUAL, IF_AT_LEAST, RETURN = 0x20, 0x54, 0x14, 0x15, 0x35, 0x06
@@ -207,10 +208,10 @@ def seal_filter(
     serial: bool = False,
     clocks: bool = False,
 ) -> bytes:
-    """The filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each).
+    """Returns the filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each).
 
-    The guest has a listener where it has threads or may be copied, and may have one besides. serial: one of its threads
-    runs at a time. clocks: its readings of the host's clocks are recorded.
+    The guest has a listener where it has threads or may be copied, and may have one in other cases. serial: one of its
+    threads runs at a time. clocks: its readings of the host's clocks are recorded.
     """
     there = {
         "": True,
@@ -229,7 +230,7 @@ def seal_filter(
 
 @functools.cache
 def listener_filter() -> bytes:
-    """The listener's filter: the kernel asks the controller about each call that a row with `asks` allows.
+    """Returns the listener's filter: the kernel notifies the controller of each call that a row with `asks` allows.
 
     This is done by seccomp_unotify(2). The filter allows all other calls, which leaves them to the seal: of two
     filters, the stricter answer counts.
@@ -258,7 +259,7 @@ def _program(rows: Iterable[Rule], *, hit: int, otherwise: int, foreign: int) ->
 
 
 def _row(row: Rule, hit: int) -> Iterator[_Line]:
-    """The instructions of one row. Where a condition fails, they jump to the end of the row."""
+    """Returns the instructions of one row. Where a condition fails, they jump to the end of the row."""
     pieces = [_condition(each) for each in row.where]
     rest = sum(len(piece) for piece in pieces) + 1
     for piece, each in zip(pieces, row.where, strict=True):

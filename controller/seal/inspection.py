@@ -1,4 +1,4 @@
-"""The inspection from outside: what the kernel says of a guest, before and after its seal.
+"""The inspection from outside: what the kernel reports about a guest, before and after its seal.
 
 Promise: a box whose guest lacks a mandatory layer (layers.py) does not start. Nothing here relies on the guest or its
 stub. Every fact comes from the kernel (/proc/PID, and calls such as getpriority(2)); a missing fact is a failure.
@@ -10,8 +10,8 @@ import re
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.seal.layers import Layer, stands
 
-#: What /proc/PID/status (proc_pid_status(5)) says of a sealed guest. Each thread has its own filters, so there must be
-#: one thread only.
+#: The content of /proc/PID/status (proc_pid_status(5)) for a sealed guest. Each thread has its own filters, so there
+#: must be only one thread.
 _SEALED = {
     "Seccomp": "2",
     "NoNewPrivs": "1",
@@ -21,11 +21,11 @@ _SEALED = {
     "CapAmb": "0",
     "Threads": "1",
 }
-#: Those that some kernels tell of no process (gVisor), and that follow from others. A capability is ambient only where
+#: Lines that some kernels (gVisor) show for no process, and that follow from others. A capability is ambient only where
 #: it is permitted and inheritable (capabilities(7)); and of a process without capabilities, a kernel takes a filter
 #: only when it has no_new_privs (seccomp(2)), which the launcher has set before.
 _MAY_BE_UNTOLD = frozenset({"CapAmb", "NoNewPrivs"})
-#: What user_namespaces(7) show in place of users that they do not know, such as root.
+#: The id that user_namespaces(7) show for users without a mapping, such as root.
 _OVERFLOW_USER = 65534
 #: The lines of /proc/PID/status that are read here, as key and value. The kernel escapes newlines in a process's name.
 _FACTS = re.compile(rf"\n({'|'.join((*_SEALED, 'Uid', 'Seccomp_filters'))}):[ \t]*(.*)").findall
@@ -43,7 +43,7 @@ def inspect_descriptors(pid: int, allowed: list[int]) -> Layer:
 
 
 def count_filters(pid: int) -> int | None:
-    """How many seccomp filters a process has; None before Linux 5.9, which does not say. Raises SandboxStartError."""
+    """Returns how many seccomp filters a process has; None where /proc does not show it. Raises SandboxStartError."""
     count = _status(pid).get("Seccomp_filters", "")
     return int(count) if count.isdigit() else None
 
@@ -52,8 +52,8 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
     """Checks a guest that has just been sealed, before CALL_SEALED is answered, and so before `main`.
 
     uid: the user id of the host that it must have. niceness: the least that it must have. filters: how many seccomp
-    filters it must have, the seal's included; None where the kernel does not say. Returns the layers, each with what
-    was seen. Raises SandboxStartError.
+    filters it must have, the seal's included; None where the kernel does not show it. Returns the layers with their
+    states. Raises SandboxStartError.
     """
     status = _status(pid)
     if filters is not None and status.get("Seccomp_filters") != str(filters):

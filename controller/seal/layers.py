@@ -1,4 +1,4 @@
-"""The layers around the seal: which of them boxes use, and whether each is in force.
+"""The layers around the seal: which layers boxes use, and whether each layer is in force.
 
 A layer is a second defence, in case the seal, the kernel or the controller has a hole. Each is used where the host
 allows it. Where it does not, the box starts without the layer and says so in `Result.layers`, unless its policy
@@ -29,7 +29,7 @@ from proxybox.controller.header import (
 )
 from proxybox.policies.models import LAYERS
 
-#: The layers that boxes of this process use. Tests and benchmarks remove some.
+#: The layers that boxes of this process use. Tests and benchmarks remove some of them.
 USED: set[str] = set(LAYERS)
 
 _LAUNCHED = {
@@ -65,8 +65,8 @@ MISSING = "missing: "
 class Layer:
     """A defence: whether a box has it, and what to do where it does not.
 
-    available: whether the box has it. mandatory: whether no box starts without it. detail: what was seen of it, or why
-    it is missing. advice: what could be done where it is missing.
+    available: whether the box has it. mandatory: whether no box starts without it. detail: its state, or why it is
+    missing. advice: how to get it, where it is missing.
     """
 
     name: str
@@ -77,14 +77,14 @@ class Layer:
 
     @property
     def text(self) -> str:
-        """What `Result.layers` says of the layer."""
+        """The text of the layer in `Result.layers`."""
         return self.detail if self.available else MISSING + self.detail
 
 
 #: Reported like a layer for boxes with a seed. It makes a run repeatable, and is no defence.
 SAME_ADDRESSES = "same addresses"
 
-#: Every kind of layer, by name, as a missing one: with what it would be, or what could be done to get it.
+#: Every kind of layer, by name, as a missing layer, with its description or advice.
 KINDS = {
     layer.name: layer
     for layer in (
@@ -115,12 +115,12 @@ KINDS = {
 
 
 def stands(name: str, detail: str = "") -> Layer:
-    """A layer that is in force. detail: what was seen of it, where that is more than what it is."""
+    """Returns a layer that is in force. detail: its state; the default is the description of the layer."""
     return attrs.evolve(KINDS[name], available=True, detail=detail or KINDS[name].detail)
 
 
 def missing(name: str, reason: int | str) -> Layer:
-    """A layer that is missing. reason: an errno, or a text."""
+    """Returns a layer that is missing. reason: an errno, or a text."""
     return attrs.evolve(KINDS[name], detail=reason if isinstance(reason, str) else _because(name, reason))
 
 
@@ -129,17 +129,17 @@ def _because(what: str, number: int) -> str:
 
 
 def _failed_step(step: int, error: int) -> str:
-    """What the launcher reports of its way into namespaces: the call and why it failed."""
+    """Returns the step into namespaces that failed in the launcher, and why."""
     return f"{_STEPS.get(step, f'step {step}')}: {os.strerror(error)}"
 
 
 def is_missing(text: str) -> bool:
-    """Whether this text of `Result.layers` is about a missing layer."""
+    """Whether a text of `Result.layers` is about a missing layer."""
     return text.startswith(MISSING)
 
 
 def read(text: Mapping[str, str]) -> tuple[Layer, ...]:
-    """Every kind of layer, as the `Result.layers` of a box describes it."""
+    """Returns every kind of layer, from the `Result.layers` of a box."""
     return tuple(
         attrs.evolve(
             kind,
@@ -152,7 +152,7 @@ def read(text: Mapping[str, str]) -> tuple[Layer, ...]:
 
 
 def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
-    """Raises SandboxStartError unless a box has all layers of these names. around: those that it uses, by name."""
+    """Raises SandboxStartError unless a box has all layers of these names. around: the layers of the box, by name."""
     required = [around[name] if name in around else missing(name, "turned off") for name in names]
     if lacking := [layer for layer in required if not layer.available]:
         listed = "; ".join(f"{layer.name}: {layer.detail}" for layer in lacking)
@@ -164,10 +164,10 @@ def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
 
 @attrs.frozen
 class LaunchReport:
-    """What the launcher did: pids on the host (0 where the launcher itself became the guest), an errno for each layer.
+    """The launcher's report: pids on the host (0 where the launcher itself became the guest), an errno for each layer.
 
-    The errno is 0 for a layer that was set up, and NOT_ASKED for one that was not asked for. namespace_step: the step
-    into namespaces that has failed.
+    The errno is 0 for a layer that was set up, and NOT_ASKED for a layer that was not requested. namespace_step: the
+    step into namespaces that has failed.
     """
 
     guest: int
@@ -181,22 +181,22 @@ class LaunchReport:
 
     @staticmethod
     def unpack(data: bytes) -> "LaunchReport | None":
-        """The report; None when these bytes are something else: the message of a launcher that has failed."""
+        """Returns the report; None when the bytes are the message of a launcher that has failed."""
         if len(data) != LAUNCH_REPORT.size or int.from_bytes(data[:4], "little") != REPORT_MAGIC:
             return None
         return LaunchReport(*LAUNCH_REPORT.unpack(data)[1:])
 
 
 def launch_flags(used: Iterable[str]) -> int:
-    """The flags for the launcher (wire.h) that ask for these layers."""
+    """Returns the launcher's flags (wire.h) that request these layers."""
     return sum(_LAUNCHED.get(layer, 0) for layer in used)
 
 
 def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_errno: int | None) -> list[Layer]:
-    """The layers of the guest `pid`, which waits for its seal, so that /proc still shows them.
+    """Returns the layers of the guest `pid`, which waits for its seal, so that /proc still shows them.
 
-    /proc shows nothing of Landlock. For that layer the stub's report is used: nothing untrusted has run in the guest by
-    then. root_errno: of leaving the host's root. landlock_errno: None when Landlock was not asked for.
+    /proc does not show Landlock, so the stub's report is used: nothing untrusted has run in the guest by then.
+    root_errno: of leaving the host's root. landlock_errno: None when Landlock was not requested.
     """
     seen = [_unless(report.limits, "kernel limits", KINDS["kernel limits"].detail)]
     if report.namespaces != NOT_ASKED:
@@ -239,7 +239,7 @@ def _namespaces(pid: int, report: LaunchReport, root_errno: int) -> Layer:
 
 
 def _speculation(pid: int, refused: int) -> Layer:
-    """The state of the mitigation, as proc_pid_status(5) shows it, whether or not the launcher has set it."""
+    """Returns the state of the mitigation in proc_pid_status(5), whether or not the launcher has set it."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             state = file.read().partition("SpeculationIndirectBranch:")[2].partition("\n")[0].strip()

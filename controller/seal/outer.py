@@ -1,7 +1,7 @@
-"""What a filter around this process (a container's, a service manager's) ends a process for, where it should refuse.
+"""Finds calls at which a filter around this process (a container's, a service manager's) ends a process, not the call.
 
-A filter's answers cannot be read. So each call that the start of a box makes is tried, in a process of its own, with
-arguments that the kernel would refuse.
+A filter's answers cannot be read. So each call of a box's start is tried, in a process of its own, with arguments that
+the kernel refuses.
 """
 
 import json
@@ -20,9 +20,9 @@ _OF_A_START = {
     "pidfd_send_signal": 424, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "pidfd_open": 434,
     "clone3": 435, "close_range": 436, "openat2": 437, "landlock_create_ruleset": 444, "landlock_restrict_self": 446,
 }  # fmt: skip
-#: With these, -1 as an argument would do something.
+#: These calls would have an effect with -1 as their arguments.
 _DO_SOMETHING = frozenset({"exit", "exit_group", "rt_sigreturn", "restart_syscall", "vfork", "brk", "sched_yield"})
-#: The stub's proof of its seal: the number of no call.
+#: The stub's proof of its seal: a number that no call has.
 _PROOF = "a number that is no call's"
 
 _TRY = """
@@ -40,7 +40,7 @@ print(json.dumps(ended))
 
 
 def calls_that_end_a_process() -> list[str]:
-    """The names of calls at which a filter around this process ends a process. Raises OSError, ValueError."""
+    """Returns the names of calls at which a filter around this process ends a process. Raises OSError, ValueError."""
     calls = {name: number for name, number in (NUMBERS | _OF_A_START).items() if name not in _DO_SOMETHING}
     calls[_PROOF] = CALL_SEALED
     tried = subprocess.run(

@@ -10,9 +10,9 @@ from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 
-#: The folder in the guest that has these files while it starts. A copy has them in memory.
+#: The folder of these files in a guest that starts. A copy has them in memory.
 FOLDER = "/usr/lib/proxybox"
-#: What lies beside them and is not for a guest that starts.
+#: Files beside them that a guest does not need for its start.
 _NOT_THERE = ("build.py", "utilities.py")
 
 
@@ -32,7 +32,7 @@ def mount_bootstrap(world: World) -> None:
 def bootstrap_words(mode: str, policy: Policy) -> tuple[str, ...]:
     """Returns the interpreter's arguments.
 
-    mode: with "zygote" the guest waits to be copied, with "now" it goes on at once. policy: of its `preload` and
+    mode: with "zygote" the guest waits to be copied, with "now" it continues at once. policy: has `preload` and
     `warm_up`.
     """
     return (f"{FOLDER}/bootstrap.py", mode, policy.warm_up, *policy.preload)

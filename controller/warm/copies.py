@@ -16,7 +16,7 @@ from proxybox.controller.process.launch import uid_of_guests
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.world.state import World
 
-#: Seconds that a guest has to let itself be copied, whatever its policy says: functions of the guest's own
+#: Seconds that the copying of a guest may take, whatever its policy says: the guest's own functions
 #: (os.register_at_fork) may run then, in the guest and in the copy.
 COPY_LIMIT = 3.0
 #: Copies have process ids greater than this.
@@ -31,8 +31,8 @@ class Copies:
     limit: the most copies that may live at once. living: the session and its copies. next_pid: the process id of the
     copy made last. refused: why no copies can be made; empty where they can.
 
-    A copy that takes the place of a session (`restore`) does not count as an additional one. It takes over the place of
-    the session that it replaces, and is counted as that session was.
+    A copy that replaces a session (`restore`) is not counted additionally. It takes the place of the session that it
+    replaces, and is counted as that session was.
     """
 
     def __init__(self, limit: int) -> None:
@@ -63,14 +63,14 @@ class Copies:
             return self.next_pid
 
     def give_back(self) -> None:
-        """Frees one place that counted against the limit."""
+        """Releases one place that counted against the limit."""
         with self._lock:
             self._counted -= 1
 
     def left(self) -> None:
         """Notes that a copy has ended.
 
-        After the last one the process ids start again, so that later copies cannot tell how many there were.
+        After the last one the process ids start again, so that later copies cannot find out how many there were.
         """
         with self._lock:
             self._made -= 1
@@ -79,11 +79,11 @@ class Copies:
 
 
 class AtFork:
-    """A guest that is brought into fork(2), where its world is at rest.
+    """A guest that waits in fork(2), so that its world does not change.
 
-    is_parked: whether it is there. answer: of its fork(2), for which it waits; None where it has been answered.
+    is_parked: whether it waits there. answer: to its fork(2); None where the call has been answered.
 
-    Threads that the program has joined may not have ended yet; they get a moment (THREADS_END).
+    Threads that the program has joined may not have ended yet; the call waits THREADS_END for them.
     """
 
     def __init__(self, world: World, answer: int) -> None:
@@ -92,7 +92,7 @@ class AtFork:
         self.is_parked = False
 
     def park(self) -> Reply:
-        """Answers fork(2): the guest waits, as soon as it has one thread or the moment is over."""
+        """Answers fork(2) by a wait; the guest is parked when it has one thread, or after THREADS_END."""
 
         def attempt() -> Reply | None:
             return self._rest() if len(self._world.threads) == 1 else None
@@ -110,11 +110,11 @@ def copy_guest(
 ) -> LiveBox:  # fmt: skip
     """Lets a guest at fork(2) make a copy of itself, and returns the copy, which is served in a copy of the world.
 
-    pid: of the copy, in the box. cpu: the one that the copy is to run on, where this thread is.
-    The world is copied while the kernel copies the guest. `undo` ends the copy. Raises CannotCopy, SandboxStartError.
+    pid: of the copy, in the box. cpu: the CPU of the copy, where this thread runs. The world is copied while the kernel
+    copies the guest. `undo` ends the copy. Raises CannotCopy, SandboxStartError.
     """
     world = _Making(copy_world, undo)
-    fork.answer = None  # from here on, adopt sends the answer
+    fork.answer = None  # `adopt` sends the answer
     threads = box.spec((), live.builder).threads
     child, _ = adopt(live.process, pid, threads, cpu=cpu, meanwhile=world.make)
     undo.callback(child.close)
@@ -130,7 +130,7 @@ def copy_guest(
 
 
 class _Making:
-    """A world that is made within a call that must not fail for it: what goes wrong is raised by `made`."""
+    """Makes a world within a call that must not raise: `made` raises the exception."""
 
     def __init__(self, make: Callable[[], WorldBuilder], undo: contextlib.ExitStack) -> None:
         self._make = make
@@ -146,7 +146,7 @@ class _Making:
             self._made = error
 
     def made(self) -> WorldBuilder:
-        """The world. Raises what has kept it from being made."""
+        """Returns the world. Raises the exception of `make`."""
         if isinstance(self._made, BaseException):
             raise self._made
         return self._made

@@ -1,4 +1,4 @@
-"""What the modules of `preload`, and `warm_up`, leave behind: with threads and open files no guest can be copied."""
+"""Checks what `preload` and `warm_up` leave behind: a guest with threads or open files cannot be copied."""
 
 from proxybox.controller.errors import SandboxStartError, warn
 from proxybox.controller.vfs import namei
@@ -8,7 +8,7 @@ from proxybox.controller.world.state import GuestThread, World
 from proxybox.policies.errors import shown
 
 STANDARD = range(3)
-#: Files in memory without a name are made anew in each copy when they are this small: libffi (3.5) has one.
+#: Files in memory without a name are copied with the guest if they have at most this many bytes: libffi (3.5) has one.
 SMALL = 1 << 16
 _SOME = "a module of `preload`"
 
@@ -24,7 +24,7 @@ class NotCopyable(SandboxStartError):
 
 
 class CopyableCheck:
-    """Remembers since which module there is each thread and each open file of a guest that starts."""
+    """Notes which module has left each thread and each open file of a guest that starts."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -32,7 +32,7 @@ class CopyableCheck:
         self._closer = ""
 
     def imported(self, name: bytes) -> None:
-        """Takes note that a module was imported; without a name, that the statements of `warm_up` have run."""
+        """Notes that a module was imported; without a name, that the statements of `warm_up` have run."""
         module = f"the module {shown(name.decode('utf-8', 'backslashreplace'))} of `preload`" if name else "`warm_up`"
         for thread in self._threads():
             thread.since = thread.since or module
@@ -53,7 +53,7 @@ class CopyableCheck:
             raise NotCopyable(f"{self._closer or _SOME} closes a standard stream, which programs need")
 
     def tell(self) -> None:
-        """Warns of a thread: a session that has one cannot be copied; its open files are copied as well."""
+        """Warns of a thread: a session with one cannot be copied. The open files of a session are copied."""
         try:
             self._check_threads()
         except NotCopyable as error:

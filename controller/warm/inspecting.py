@@ -1,7 +1,7 @@
-"""Looks into a replayed program: copies of its process, which run Python source where it makes a call.
+"""Inspects a replayed program, by copies of its process that run Python source where the program makes a call.
 
 A copy is made while the program waits for its answer (proxybox/guest/stub_inspect.c), and has a world of its own; the
-replay goes on as if nothing had happened. What a copy says is what the program wants it to say: its claim.
+replay itself does not change. The output of a copy is a claim of the program, which may be false.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 
-#: Nanoseconds that a look may take, and seconds that a session may take to begin; the most bytes that a look may say,
-#: frames that these may tell, and characters of one text in it.
+#: Nanoseconds that an inspection may take; seconds that a session may take to begin; the most bytes of output of an
+#: inspection; the most frames in it; and the most characters of one text in a frame.
 LIMIT_NS, _BEGIN_LIMIT, _MOST, _MOST_FRAMES, _TEXT = 300_000_000, 20, 1 << 16, 300, 400
 _WRITE, _EXIT, _EXIT_GROUP = 1, 60, 231
 
-#: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one.
-#: Where its main module runs no more, an exception has ended it, whose innermost frame this is then, or it prints what
-#: is left (None). PyPy's own start (app_main.py) is below all frames of its main thread.
+#: Finds the program's innermost frame. It skips frames of this source itself, and one of PyPy's embedding interface.
+#: Where the main module no longer runs, this is the innermost frame of the exception that has ended the program, or
+#: None while streams are flushed. PyPy's own start (app_main.py) is below all frames of its main thread.
 _FRAME = """\
 import sys
 def of_the_program():
@@ -52,7 +52,7 @@ def of_the_program():
         trace = trace.tb_next
     return None if trace is None else trace.tb_frame
 """
-#: Tells the frames of the program, from the innermost one on.
+#: Prints the frames of the program, the innermost first.
 _STACK = (
     _FRAME
     + """\
@@ -88,7 +88,7 @@ def enter():
 enter()
 """
 )
-#: The first command of that session: gives it the names that the program sees where it stands.
+#: The first command of that session: it defines the names that the program sees at this call.
 _NAMES = """\
 import sys
 frame = sys.__dict__.pop("proxybox_frame")
@@ -98,14 +98,14 @@ __import__("sys").__dict__.pop("proxybox_main")
 
 
 def stack(at: Standing) -> tuple[Frame, ...]:
-    """Returns the frames of the thread of Python that makes this call, from the innermost one on.
+    """Returns the Python frames of the thread that makes this call, the innermost first.
 
-    There are none where no Python runs yet, where the interpreter makes the call under its lock, and where another
-    thread has the lock. Raises SandboxStartError where no copy can be made; the program has ended then.
+    There are none where no Python code runs yet, where the interpreter makes the call under its lock, and where another
+    thread has the lock. Raises SandboxStartError where no copy can be made; then the program was ended.
     """
     if _is_farewell(at):
         return ()
-    with Undisturbed() as undisturbed:  # until somebody is responsible for the copy
+    with Undisturbed() as undisturbed:  # until `Closing` is responsible for the copy
         child, address = _copy(at)
         with Closing(functools.partial(_end, child)):
             undisturbed.release()
@@ -117,7 +117,7 @@ def stack(at: Standing) -> tuple[Frame, ...]:
 
 
 def session(at: Standing, box: BoxRunner) -> LiveSession:
-    """Returns a copy of the program that stands at this call, as a session in a new world of that box.
+    """Returns a copy of the program at this call, as a session in a new world of that box.
 
     Its names are those that the program's innermost function sees. The caller closes it. Raises SandboxStartError.
     """
@@ -141,7 +141,7 @@ def session(at: Standing, box: BoxRunner) -> LiveSession:
         try:
             while child.channel.receive() is None:
                 pass
-        except GuestMisbehaved as breach:  # it would be taken for the replayed guest's
+        except GuestMisbehaved as breach:  # otherwise it would count as the replayed guest's
             raise CannotCopy(f"the program cannot be looked into here: {breach}") from None
         child.first_answer = child.settings_at = 0
         live = box.serve(child, builder, time.monotonic_ns(), undo)
@@ -159,26 +159,26 @@ def session(at: Standing, box: BoxRunner) -> LiveSession:
 
 
 def _is_farewell(at: Standing) -> bool:
-    """Whether a thread ends by this call: it reads no answer, so it would make no copy either."""
+    """Whether a thread ends by this call. It reads no answer, so it makes no copy."""
     return number_of(at.call.frame) == _EXIT
 
 
 def _end(child: GuestProcess) -> None:
-    """Ends a copy at once; the reaper has others to close before it, and what it has said may be no end."""
+    """Kills a copy at once, because it may still run, and the reaper may close others first."""
     child.watch.kill()
     reaper().bury(child.close)
 
 
 def _copy(at: Standing) -> tuple[GuestProcess, int]:
-    """Returns a copy that waits for its source, and the address for it; 0 where it can run none."""
+    """Returns a copy that waits for its source, and the address for the source; 0 where the copy can run none."""
     child, (address, room, _) = adopt(at.process, 0, 1, inspected=at.channel)
     return child, address if room else 0
 
 
 def _said(child: GuestProcess) -> bytes:
-    """Returns what a copy has written before its end, or its first malformed request. It is answered nothing else."""
+    """Returns what a copy writes before its end, or its first malformed request. Its other calls are refused."""
     said = b""
-    with contextlib.suppress(GuestMisbehaved):  # it would be taken for the replayed guest's
+    with contextlib.suppress(GuestMisbehaved):  # otherwise it would count as the replayed guest's
         while (frame := child.channel.receive()) != b"":
             if frame is None:
                 continue
@@ -188,7 +188,7 @@ def _said(child: GuestProcess) -> bytes:
             if number == _WRITE and len(said) < _MOST:
                 written = frame[REQUEST.size + 4 :]
                 said += written
-                child.channel.send(len(written))  # what it claims to have written is no number that fits an answer
+                child.channel.send(len(written))  # the count in its request may not fit an answer
             else:
                 child.channel.send(0 if number == CALL_BORN else -errno.ENOSYS)
     return said

@@ -1,11 +1,11 @@
-"""Files that a call of a session leaves open for writing: what the program wrote to them is there for the next call.
+"""Files that a call of a session leaves open for writing: the written bytes are in the file before the next call.
 
-Python writes to a buffer first. A PyPy flushes that of a file which nothing refers to when its garbage collector finds
-it, maybe never. So when a call has ended, and files are open that were not so after an earlier one, the guest collects
-(proxybox/guest/leftopen.py). If some are still open, it collects once more, for what was written to when others were
-closed, and flushes what is open then. It does so after each later call, too, without being asked.
+Python writes to a buffer first. A PyPy flushes the buffer of a file without references only when its garbage collector
+finds it, maybe never. So when a call ends, and has left new files open, the guest collects garbage
+(proxybox/guest/leftopen.py). If some are still open, it collects once more, for files that were written to when others
+were closed, and flushes the open files. It flushes them after each later call, too, without a request.
 
-All of it is a part of the call: within its limits, and recorded. A call has two such rounds at most.
+This is a part of the call: within its limits, and recorded. A call has at most two such rounds.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from proxybox.controller.vfs.openfiles import RegularOpenFile
 from proxybox.controller.warm.start import MARSHAL
 from proxybox.controller.world.state import World
 
-#: The most files of which a call tells that it has left them open.
+#: The most files that a call reports as left open.
 _MOST_TOLD = 20
 _MOST_ROUNDS = 2
 
@@ -33,14 +33,14 @@ class OpenFileWatch:
         self._new: list[RegularOpenFile] = []
 
     def begin(self) -> None:
-        """A call begins."""
+        """Begins a call."""
         self._rounds, self._new = 0, []
 
     def command(self, is_before: bool) -> bytes | None:
-        """Returns what the guest is to do first; None for nothing.
+        """Returns a command for the guest, which it gets first; None for none.
 
-        is_before: whether a call begins; else it ends. A call that was interrupted has no time left: the next one
-        begins with this. Where the interrupt came in the middle of this, it is not tried again.
+        is_before: whether a call begins; otherwise it ends. A call that was interrupted has no time left, so the next
+        call begins with the command. A command that was interrupted is not repeated.
         """
         if is_before and not self._is_late:
             return None
@@ -61,15 +61,15 @@ class OpenFileWatch:
         return b"m" + marshal.dumps(("left_open", what, tuple(fd for fd, _ in left)), MARSHAL)  # as `begin` encodes it
 
     def paths(self) -> tuple[str, ...]:
-        """Returns the paths of the files that the call has left open, and none before it."""
+        """Returns the paths of the files that this call, and no earlier one, has left open."""
         return tuple(path.decode("utf-8", "surrogateescape") for path in self._paths())
 
     def _paths(self) -> Iterator[bytes]:
-        still = {file.location: file for file in self._new if file.references > 0}  # one may be open many times
+        still = {file.location: file for file in self._new if file.references > 0}  # a file may be open many times
         for file in itertools.islice(still.values(), _MOST_TOLD):
             try:
                 path = path_of(self._world.tree, file)
-            except OSError:  # its folder is gone
+            except OSError:  # its folder was removed
                 continue
             if path.startswith(b"/") and not path.endswith(b" (deleted)"):
                 yield path

@@ -1,4 +1,4 @@
-"""What crosses between a session and its guest: commands to it, and its claims, of which only the form is checked."""
+"""Messages between a session and its guest: commands, and the guest's claims, of which only the form is checked."""
 
 import marshal
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from proxybox.controller.warm.start import MARSHAL
 
 #: The kinds of result that a guest may send, and the types of the parts of each.
 RESULTS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
-#: How the form "ok" begins.
+#: The first bytes of the form "ok".
 _OK = values.encode(("ok", None))[:-1]
-#: What a guest may send to be shown besides its printed output: the value of an expression, an object to display, or
-#: one in place of an earlier one (each as data by MIME type and metadata), or the wish to clear what was shown.
+#: Messages of a guest that are shown besides its printed output: the value of an expression, an object to display, or
+#: one that replaces an earlier one (each as data by MIME type and metadata), or a request to clear the output.
 SHOWN: Mapping[str, tuple[type, ...]] = {
     "value": (dict, dict), "display": (dict, dict), "update": (dict, dict), "clear": (bool,),
 }  # fmt: skip
-#: The types of what a command's parts are, or hold, when they cross as marshal.
+#: The types of a command's parts, and of the items in them, that are sent as marshal.
 _IN_C = frozenset({str, int, bool, float, type(None)})
-#: Names of the parts of a command, as the caller who gives them knows them.
+#: Names of the parts of a command, for messages to the caller.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "call": ("", "", "args", "kwargs"), "set": ("", "value"),
     "evaluate": ("", "", "names", ""), "lend": ("", "names", ""),
@@ -30,8 +30,9 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
 def encoded(command: tuple[Any, ...], limit: int) -> bytes:
     """Encodes a command.
 
-    One of texts and numbers, and of flat containers of these, goes as marshal, which both sides do in C; others go as
-    values. What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
+    A command of texts and numbers, and of flat containers of these, is sent as marshal, which is fast; others are sent
+    as values. Messages of a guest are never read as marshal. Raises TypeError and ValueError for values that cannot be
+    sent.
     """
     if all(map(_is_in_c, command)):
         data = b"m" + marshal.dumps(command, MARSHAL)
@@ -50,7 +51,7 @@ def _is_in_c(part: Any) -> bool:
 
 
 def form_of(data: bytes, value_size: int, forms: Mapping[str, tuple[type, ...]]) -> tuple[Any, ...]:
-    """Returns what a guest has sent, as one of these forms. Raises GuestMisbehaved when it has none of them."""
+    """Returns a guest's message, as one of `forms`. Raises GuestMisbehaved when it has none of these forms."""
     if forms is RESULTS and data.startswith(_OK) and (value := values.scalar(data, len(_OK))) is not None:
         return "ok", *value  # the most frequent claim by far
     try:

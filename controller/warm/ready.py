@@ -1,4 +1,4 @@
-"""Boxes that stand ready: warm guests in worlds that are complete but for the contents of /box."""
+"""Boxes that are ready: warm guests in worlds that are complete except for the content of /box."""
 
 import contextlib
 import math
@@ -19,12 +19,12 @@ from proxybox.policies import Policy
 
 #: A guest that may have to run a program has a filter without fork(2).
 NO_COPIES = "a session of a pool cannot be copied: a Sandbox has sessions that can"
-#: CPU time in nanoseconds that a guest takes to be killed, and no program to be told from that.
+#: A killed guest without calls that has used less CPU time, in nanoseconds, has not begun its program.
 UNBEGUN_NS = 5_000_000
 
 
 def is_void(live: LiveBox, outcome: Outcome) -> bool:
-    """Whether other processes have killed the guest before its program has done anything: then another one runs it."""
+    """Whether other processes have killed the guest before its program began: then another guest runs the program."""
     is_killed = outcome.status is None and outcome.signal == signal.SIGKILL
     has_called = any(thread.calls > live.calls_before for thread in live.world.threads)
     return is_killed and not has_called and live.process.cpu_ns - live.cpu_before_ns < UNBEGUN_NS
@@ -45,7 +45,7 @@ class ReadyBox:
         try:
             with Undisturbed():
                 self._live = start.idle(self._builder, time.monotonic_ns(), cpu_seconds=start.session_cpu())
-                self._live.dispatcher.limit = math.inf  # until it has a program or is a session
+                self._live.dispatcher.limit = math.inf  # until it gets a program or becomes a session
                 if rehearses:
                     start.rehearse(self._live)
         except BaseException:
@@ -53,9 +53,9 @@ class ReadyBox:
             raise
 
     def tighten(self, policy: Policy) -> bool:
-        """Puts the limits of one run, of which none is looser, in place of those of the policy of the start.
+        """Replaces the limits of the start's policy by those of one run, of which none is looser.
 
-        Returns False where the kernel does not let this process do so; then the box is of no more use.
+        Returns False where the kernel does not allow that; then the box cannot be used.
         """
         if policy is self._start.box.policy:
             return True
@@ -104,7 +104,7 @@ class ReadyBox:
             return self._live
 
     def _begin(self, words: Sequence[str], box: BoxRunner, folder: BoxFolder, streams: StandardStreams) -> None:
-        """Gives the guest its program, its files and its streams."""
+        """Passes its program, files and streams to the guest."""
         self._live.started_ns = time.monotonic_ns()
         self._live.dispatcher.count_anew()
         self._builder.enter(folder)

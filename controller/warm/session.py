@@ -1,4 +1,4 @@
-"""A live session: a guest that stays gets commands, one at a time, each within limits of its own.
+"""A live session: a guest that lives on gets commands, one at a time, each within its own limits.
 
 What the guest sends back is a claim of untrusted code; only its form is checked. That a call was interrupted, that the
 guest has ended, and all numbers are known to the controller itself.
@@ -39,9 +39,9 @@ from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.world.streams import NO_STREAMS, StandardStreams
 from proxybox.policies import SessionLimits
 
-#: A function that is given what the guest shows, and the number of bytes that it counts as.
+#: A function that gets a message that the guest shows, and the number of bytes that the message counts as.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
-#: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.
+#: Each shown message counts as at least this many bytes, because a message to a front end is at least that long.
 _LEAST_SHOWN = 256
 
 
@@ -51,8 +51,8 @@ class CommandResult(RunFacts):
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), as the
     guest says; None where the guest has ended. interrupted: the limit (a key of policy.limits) for which the call was
-    interrupted. left_open: the paths of files that the call has left open for writing. wall_time: the seconds that the
-    call had; None where it had no limit of its own.
+    interrupted. left_open: the paths of files that the call has left open for writing. wall_time: the limit of the call
+    in seconds; None where it had no limit of its own.
     """
 
     claim: tuple[Any, ...] | None
@@ -65,7 +65,7 @@ class LiveSession:
     """One session, or a copy of one.
 
     Only one thread at a time may use it, except for `interrupt`, `stop`, `cancel` and `close`. at_end: functions that
-    are called when the session is closed. A session that nobody refers to any more is closed.
+    are called when the session is closed. A session without references is closed.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class LiveSession:
 
     @classmethod
     def of(cls, box: BoxRunner, live: LiveBox) -> "LiveSession":
-        """Returns the session of a guest that has been told to become one."""
+        """Returns the session of a guest that has become one."""
         session = cls(box, live, Copies(box.policy.session.branches))
         session._begin(box.policy.session)
         return session
@@ -129,7 +129,7 @@ class LiveSession:
         self._rest()
 
     def _rest(self) -> int:
-        """Sets the limits that hold between calls, and returns the CPU time used so far, in nanoseconds.
+        """Sets the limits between calls, and returns the CPU time used so far, in nanoseconds.
 
         These are the limits of the whole session, and a limit of the CPU time that the guest's threads may use until
         the next call.
@@ -137,7 +137,7 @@ class LiveSession:
         return self._renew(self._wall_end_ns)
 
     def _renew(self, deadline_ns: int | None) -> int:
-        """Sets limits anew: of wall time, and of CPU time as the policy has it. Returns the CPU time used so far."""
+        """Sets new limits: of wall time, and the policy's of CPU time. Returns the CPU time used so far."""
         policy = self._box.policy
         seconds = policy.limits.cpu_time
         free = policy.session.cpu_time if seconds is None else seconds
@@ -154,12 +154,12 @@ class LiveSession:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session was closed, and no call runs in it any more."""
+        """Whether the session was closed, and its last call has returned."""
         return not self._end.alive
 
     @property
     def is_running(self) -> bool:
-        """Whether the guest lives, as the kernel has it: between calls nobody else notices its end."""
+        """Whether the guest's process lives: between calls only this detects its end."""
         return self.is_alive and self._live.process.watch.is_running()
 
     @property
@@ -189,10 +189,11 @@ class LiveSession:
 
         timeout: seconds of wall time; None means the policy's limit, infinity means no limit. calls: the number of OS
         calls after which the command is interrupted, as it is at the end of its time. streams: without a stdin, the
-        session keeps its standard input. on_shown: is given what the guest shows, in the forms of messages.SHOWN.
+        session keeps its standard input. on_shown: gets the messages that the guest shows, in the forms of
+        messages.SHOWN.
 
-        Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
-        cross.
+        Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot be
+        sent.
         """
         begun = self.begin(command, timeout=timeout, calls=calls, streams=streams, on_shown=on_shown)
         return self.end(begun, self._serve(self.is_idle))
@@ -200,7 +201,7 @@ class LiveSession:
     def _serve(self, until: Callable[[], bool]) -> Outcome | None:
         """Serves the guest between `begin` and `end`.
 
-        An exception that is not caused by the guest is raised after the session has been ended.
+        An exception that the guest has not caused ends the session, and is raised.
         """
         try:
             return self._live.driver.serve(until, briefly=True)
@@ -254,7 +255,7 @@ class LiveSession:
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
         dispatcher.limit_name = "session.calls" if dispatcher.limit == self._calls_end else "limits.calls"
         dispatcher.on_limit = None
-        world.stdin.asks = calls is None  # completion and other looks at the session do not ask the caller for input
+        world.stdin.asks = calls is None  # completion and other inspections do not request input from the caller
         if calls is not None and dispatcher.calls + calls < dispatcher.limit:
             dispatcher.limit, dispatcher.on_limit = dispatcher.calls + calls, self._stop_for_calls
         now = time.monotonic_ns()
@@ -267,7 +268,7 @@ class LiveSession:
     def _stop_for_calls(self) -> None:
         """Called by the dispatcher when the call has used up its OS calls.
 
-        OS calls that the guest needs to react to the interrupt are not counted.
+        OS calls of the guest's reaction to the interrupt are not counted.
         """
         watch, dispatcher = self._live.process.watch, self._live.dispatcher
         dispatcher.limit, dispatcher.limit_name = self._calls_end, "session.calls"
@@ -281,7 +282,7 @@ class LiveSession:
             watch.interrupted = watch.interrupted or why
 
     def _taker(self, on_shown: OnShown) -> Callable[[bytes], object]:
-        """Returns the function that takes what the guest shows: a claim like a result, counted like output."""
+        """Returns the function that gets the guest's shown messages: claims like results, counted like output."""
         sink, left = self._live.world.stdout, self._box.policy.output.limit
 
         def take(data: bytes) -> None:
@@ -308,7 +309,7 @@ class LiveSession:
                 outcome = Outcome(None, None, Status.MISBEHAVED, str(breach))
         if outcome is None:
             with process.watch.lock:
-                process.watch.interrupted = ""  # the call is over, and so is what interrupted it
+                process.watch.interrupted = ""  # the call is over, and so is its interrupt
                 self._live.driver.forget_interrupt()
                 cpu = self._rest()
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
@@ -350,7 +351,7 @@ class LiveSession:
         return claim[0] == "error" and process.is_nearly_full()
 
     def abandon(self) -> None:
-        """Ends the session, instead of `end`, after serving the guest has failed."""
+        """Ends the session after an error while the guest was served; called instead of `end`."""
         self._lock.release()
         self.close()
 
@@ -372,11 +373,11 @@ class LiveSession:
         self._live.driver.cancel()
 
     def changes(self) -> tuple[Changed, ...]:
-        """Returns what the session has changed so far."""
+        """Returns the changes of the session so far."""
         return self._live.builder.changes()
 
     def usage(self) -> Usage:
-        """Returns what the session has used since it began; memory is what is resident now."""
+        """Returns the usage of the session since it began; memory is the memory that is resident now."""
         live = self._live
         return Usage(
             start=max(0, live.ready_ns - live.started_ns) / 1e9,
@@ -391,8 +392,8 @@ class LiveSession:
     def sleep(self) -> None:
         """Stops the guest's process until the next command: its threads use no CPU.
 
-        The limits of the session as a whole go on; what ends the guest ends it in its sleep. Raises SessionBusy while a
-        call runs.
+        The limits of the session as a whole still count, and can end the guest while it sleeps. Raises SessionBusy
+        while a call runs.
         """
         with self._between_calls("it can sleep between calls"):
             self._live.process.watch.stop()
@@ -410,9 +411,9 @@ class LiveSession:
 
     @contextlib.contextmanager
     def world(self) -> Iterator[World]:
-        """Gives the session's world while no call runs. Raises SessionBusy while one does.
+        """A context with the session's world, in which no call runs. Raises SessionBusy while one runs.
 
-        A session that sleeps goes on sleeping: the guest has no part in this.
+        A session that sleeps is not woken, because the guest is not needed for this.
         """
         with self._between_calls("its files can be reached between calls"):
             yield self._live.world
@@ -432,11 +433,11 @@ class LiveSession:
                 self.close()
 
     def lend(self, functions: HostFunctions | None) -> None:
-        """Sets the functions of the caller that the guest may call from now on."""
+        """Sets the caller's functions that the guest may call from now on."""
         self._port.functions = functions
 
     def audit(self, audit: Audit | None) -> None:
-        """Sets the function that is told of every OS call from now on; None removes it."""
+        """Sets the function that is called for every OS call from now on; None removes it."""
         self._live.dispatcher.audit = audit
 
     @property
@@ -445,7 +446,7 @@ class LiveSession:
         return self._live.process.reported_layers()
 
     def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
-        """Returns a new session that goes on from the same state independently.
+        """Returns a new session that continues independently from the same state.
 
         instead_of: the session that the new one replaces; the caller has it in `replaced`. Raises CannotCopy,
         SandboxStartError.
@@ -469,7 +470,7 @@ class LiveSession:
 
     @contextlib.contextmanager
     def replaced(self) -> Iterator[None]:
-        """A context in which another session takes this one's place: no call runs, and none can begin.
+        """A context in which another session replaces this one: no call runs, and none can begin.
 
         Raises SessionBusy.
         """
@@ -481,24 +482,24 @@ class LiveSession:
             self._lock.release()
 
     def _copy(self, pid: int, counted: bool) -> "LiveSession":
-        """The copy's world is made while the kernel copies the guest, and the copy is served first, on its own CPU.
+        """Copies the world while the kernel copies the guest, and serves the copy first, on its own CPU.
 
-        Meanwhile this guest goes on to where it takes commands, on its CPU.
+        Meanwhile this guest returns to where it takes commands, on its CPU.
         """
         live = self._live
         with contextlib.ExitStack() as undo:
             mark = live.world.clock.mark() if len(live.world.threads) == 1 else None
             fork = self._reach_fork()
             try:
-                check_copyable(live.world)  # before the guest is copied for nothing
+                check_copyable(live.world)  # before the guest is copied in vain
                 cpu = undo.enter_context(self._box.cpu())
-                with on_cpu(cpu), live.process.watch.uncharged():  # it waits, for as long as a busy machine takes
+                with on_cpu(cpu), live.process.watch.uncharged():  # it waits, which may take long on a busy machine
                     copied = copy_guest(self._box, live, fork, pid, lambda: self._copy_world(pid), cpu, undo)
                     copied.process.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
                     ended = copied.driver.serve(_port(copied).is_idle)
             finally:
                 self._leave_fork(fork.answer)
-                if mark is not None:  # CPython 3.11 reads a clock for itself, and the next copy would be later for it
+                if mark is not None:  # CPython 3.11 reads a clock itself: the next copy would have a later time
                     live.world.clock.back_to(mark)
             if ended is not None:
                 raise CannotCopy("the copy ended before it was ready")
@@ -520,7 +521,7 @@ class LiveSession:
         live = self._live
         fork = AtFork(live.world, -errno.EAGAIN)
         begun = self.begin(("fork",), timeout=COPY_LIMIT)
-        live.world.on_fork = fork.park  # only after `begin`, which has locked the session: another thread may copy it
+        live.world.on_fork = fork.park  # only after `begin`, which locks the session: another thread may copy it
         outcome = self._serve(lambda: fork.is_parked or self.is_idle())
         live.world.on_fork = None
         if outcome is not None or not fork.is_parked:
@@ -530,7 +531,7 @@ class LiveSession:
         return fork
 
     def _leave_fork(self, answer: int | None) -> None:
-        """Lets the guest go on, back to where it takes commands.
+        """Returns the guest to where it takes commands.
 
         answer: the answer to its fork(2); None where it has been answered.
         """
@@ -541,7 +542,7 @@ class LiveSession:
         self.end(self._begun, outcome)
 
     def _inherit(self, parent: "LiveSession") -> None:
-        """Gives the copy what is left of the parent's limits for the whole session."""
+        """Sets the copy's limits for the whole session to the rest of the parent's."""
         watch, now = self._live.process.watch, parent._live
         self._wall_end_ns = parent._wall_end_ns
         if parent._cpu_end_ns is not None:
@@ -551,7 +552,7 @@ class LiveSession:
         self._rest()
 
     def close(self) -> None:
-        """Ends the session; its copies go on. From any thread.
+        """Ends the session; its copies live on. From any thread.
 
         A call that runs is cancelled, and the session is closed when the call returns.
         """
@@ -575,7 +576,7 @@ def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], o
 
 @attrs.define
 class _Begun:
-    """The counts at the time when a command was begun, and the seconds of wall time that it has."""
+    """The counts at the beginning of a command, and its limit of wall time in seconds."""
 
     now: int
     cpu: int

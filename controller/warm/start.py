@@ -1,7 +1,7 @@
 """Boxes whose guest runs the bootstrap: it is copied from a zygote, or started with the bootstrap where there is none.
 
-Such a guest asks its caller what to do (port.py). The caller tells it to run one program, as the interpreter would run
-it, or to become a session.
+Such a guest requests a task from its caller (port.py): to run one program, as the interpreter would run it, or to
+become a session.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from proxybox.controller.warm.copyable import CopyableCheck
 from proxybox.controller.warm.zygote import Zygote
 from proxybox.controller.world.output import Transcript
 
-#: Tasks and commands go to the guest as marshal of this version, which every PyPy reads; nothing that a guest sends is
-#: read as such.
+#: Tasks and commands are sent to the guest as marshal of this version, which every PyPy reads. Messages of a guest are
+#: never read as marshal.
 MARSHAL = 2
 
 
 @attrs.frozen(kw_only=True)
 class WarmStart:
-    """How the guests of one sandbox are started.
+    """Starts the guests of one sandbox.
 
     zygote: the guest to copy; with None each guest is started by itself. Raises SandboxStartError for a guest that does
     not support the bootstrap.
@@ -56,10 +56,10 @@ class WarmStart:
         return live
 
     def rehearse(self, live: LiveBox) -> None:
-        """Has an idle guest run a trivial program once, so that the real program finds everything prepared.
+        """Makes an idle guest run a trivial program once, so that everything is prepared for the real program.
 
-        The program prints, unless the policy may have changed what that does: by a variable such as PYTHONIOENCODING
-        or a module that replaces sys.stdout. What the rehearsal prints counts in no limit.
+        The program prints, unless the policy may have changed how printing works: by a variable such as
+        PYTHONIOENCODING or a module that replaces sys.stdout. The output of the rehearsal is not counted.
 
         Raises SandboxStartError, with the guest closed.
         """
@@ -90,7 +90,7 @@ class WarmStart:
         port = Port(self.box.policy.session.value_size, self.functions)
         try:
             live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, **changes)
-        except SandboxStartError:  # the zygote has died; the nursery or the pool starts another one for the next box
+        except SandboxStartError:  # the zygote has died; its pool starts another one for the next box
             live = None
         copyable = None
         if live is None:
@@ -98,7 +98,7 @@ class WarmStart:
             port.imported = copyable.imported
             live = self._start(builder, started, port, **changes)
         _serve_until_idle(live)
-        port.imported = None  # what a program says of it does not count
+        port.imported = None  # a program's own messages of this kind are ignored
         if copyable is not None and changes.get("forks"):
             copyable.tell()
         live.process.watch.deadline_ns = None  # that was the limit of its start
@@ -111,7 +111,7 @@ class WarmStart:
         return self.box.start(bootstrap_words("now", self.box.policy), builder, started, **changes)
 
     def post(self, live: LiveBox, what: str, words: Sequence[str] = ()) -> None:
-        """Tells an idle guest what to become.
+        """Sends its task to an idle guest.
 
         A program that the caller has given as data is sent with the task.
         """
@@ -134,7 +134,7 @@ def _serve_until_idle(live: LiveBox) -> None:
 
 
 def post(live: LiveBox, command: bytes) -> None:
-    """Gives an idle guest its next command. The guest gets it when it is served."""
+    """Posts the next command for an idle guest. The guest gets it when it is served."""
     port = live.world.port
     if port is None:
         raise ValueError("this guest takes no commands")

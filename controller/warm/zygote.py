@@ -1,8 +1,8 @@
-"""Zygotes: guests that have started, have imported what the policy names, and wait to be copied.
+"""Zygotes: guests that have started, have imported the policy's modules, and wait to be copied.
 
 A zygote never runs untrusted code, and its calls are answered only while it starts. Its copies are boxes, each with its
-own world, its own limits and the final filter (birth.py). The copies have in common what the zygote had in memory:
-addresses, the hash seed, imported modules.
+own world, its own limits and the final filter (birth.py). The copies share the zygote's state in memory: addresses, the
+hash seed, imported modules.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ ZYGOTE_PID = 50
 
 
 def essence(policy: Policy) -> Policy:
-    """Reduces a policy to what matters when a zygote starts; policies that are equal then can share a zygote."""
+    """Returns a policy with only the fields that a zygote's start depends on; if two are equal, they share a zygote."""
     threads = policy.limits.threads
     return attrs.evolve(
         policy,
@@ -57,13 +57,13 @@ def essence(policy: Policy) -> Policy:
 class Zygote:
     """One warm guest.
 
-    `fork` can be called from any thread. When `fork` raises, `is_alive` tells whether another try makes sense.
+    `fork` can be called from any thread. When `fork` raises, `is_alive` says whether another try makes sense.
     """
 
     def __init__(self, policy: Policy, box: BoxRunner) -> None:
         """Starts the zygote.
 
-        Raises SandboxStartError; where a module could not be imported, it quotes the error message. Raises LeavesBehind
+        Raises SandboxStartError; where a module could not be imported, it quotes the error message. Raises NotCopyable
         for a module that leaves threads or open files behind.
         """
         require_bootstrap(box.guest)
@@ -99,12 +99,12 @@ class Zygote:
             copyable.check()
             world.port = None
             live.undo.push(undo.pop_all())
-            live.process.watch.deadline_ns = None  # from here on it lives as long as it is wanted
+            live.process.watch.deadline_ns = None  # from here on it has no limit of time
             self._asked = True
             return live
 
     def _reach_fork(self, live: LiveBox, port: Port, stderr: OutputSink) -> None:
-        """Lets the zygote, which has imported everything, go on until it asks for its first copy.
+        """Runs the zygote, which has imported everything, until it calls fork(2) for its first copy.
 
         A module that forks while it is imported is refused.
         """
@@ -136,13 +136,13 @@ class Zygote:
         return not self._closed and self._live.process.watch.is_running()
 
     def close(self) -> None:
-        """Ends the zygote. Its copies go on."""
+        """Ends the zygote. Its copies live on."""
         with self._lock:
             self._closed = True
             self._live.close()
 
     def fork(self, box: BoxRunner, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
-        """Returns a sealed copy that is about to go on, in a world that was built for it.
+        """Returns a sealed copy, which waits to begin in a world that was built for it.
 
         changes: fields of its LaunchSpec. Raises SandboxStartError.
         """
@@ -173,7 +173,7 @@ class Zygote:
                 process.cpu = cpu
 
     def _prepare(self, world: World) -> None:
-        """Gives the copy's world the signals, thread's state and files that the interpreter has in the zygote's."""
+        """Copies the interpreter's signals, thread state and files from the zygote's world to the copy's."""
         mine = self._live.world
         world.signals.actions.update(mine.signals.actions)
         world.thread.sigmask, world.thread.name = mine.thread.sigmask, mine.thread.name
@@ -186,7 +186,7 @@ class Zygote:
                 world.descriptors.enter(fd, new, mine.descriptors.cloexec(fd))
 
     def _await_request(self) -> None:
-        """Reads the zygote's request for its next copy; the same request reports what became of the last copy."""
+        """Reads the zygote's request for its next copy; the same request reports the result of the last copy."""
         if self._closed:
             raise SandboxStartError("the warm guest is closed")
         if self._asked:

@@ -1,7 +1,7 @@
 """The zygotes of this process: one for each kind of guest, started for the second box that needs it, renewed in time.
 
-A single run does not pay for a zygote: the first request for a kind of guest gets none, the second starts one. A zygote
-is replaced when it has been copied often, is old, has died, or when its interpreter has changed on disk. Its copies go
+A single run starts no zygote: the first request for a kind of guest gets none, the second starts one. A zygote is
+replaced when it has been copied often, is old, has died, or when its interpreter has changed on disk. Its copies live
 on.
 """
 
@@ -37,7 +37,7 @@ MOST_ZYGOTES = 4
 
 @attrs.frozen(cache_hash=True)
 class _Kind:
-    """What two boxes must have in common to share a zygote. policy: as `essence` returns it."""
+    """The kind of a zygote: boxes with equal kinds can share one. policy: as `essence` returns it."""
 
     policy: Policy
     guest: Guest
@@ -45,11 +45,11 @@ class _Kind:
 
 @attrs.define
 class _Place:
-    """What is known about one kind of guest.
+    """The state of one kind of guest.
 
-    wanted: how many boxes have asked for a zygote. refused: why there can be no zygote of this kind. failures: how many
+    wanted: how many boxes have requested a zygote. refused: why there can be no zygote of this kind. failures: how many
     starts in a row have failed. wait: how many boxes do without a zygote before the next start is tried. interpreter:
-    the fingerprint of the interpreter's files. seen: when that was taken.
+    the fingerprint of the interpreter's files. seen: the time of the fingerprint.
     """
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
@@ -73,7 +73,7 @@ class ZygotePool:
     def find(self, box: BoxRunner, *, now: bool = False) -> Zygote | None:
         """Returns a zygote for boxes like this one, or None where there is none yet or there can be none.
 
-        now: starts a zygote at the first request already.
+        now: whether to start a zygote at the first request.
         """
         kind = self._kind(box)
         if kind is None:
@@ -95,7 +95,7 @@ class ZygotePool:
     def _kind(self, box: BoxRunner) -> _Kind | None:
         """Returns the kind of a box; None where kinds cannot be compared.
 
-        It is found out once for each template: the boxes of a template differ in limits alone, which are no part of it.
+        It is computed once for each template: the boxes of a template differ only in limits, which are no part of it.
         """
         if box.template is None:
             return _kind_of(box)
@@ -109,8 +109,8 @@ class ZygotePool:
         """Starts a zygote, and returns whether that succeeded.
 
         Where this host cannot copy guests, or a module of `preload` leaves something behind, no further start is tried.
-        Other failures may be temporary, such as a lack of descriptors, or lasting, so starts are tried again, less and
-        less often. Whoever wanted modules to be loaded is warned that they are not.
+        Other failures may be temporary, such as a lack of descriptors, or permanent, so starts are tried again, less
+        and less often. A caller with modules to preload gets a warning that they are not preloaded.
         """
         if place.wait:
             place.wait -= 1
@@ -151,7 +151,7 @@ class ZygotePool:
                 _retire(self._places.popitem(last=False)[1])
 
     def sweep(self) -> None:
-        """Gives up zygotes that have died, so that nothing of them is kept."""
+        """Closes zygotes that have died, and forgets them."""
         with self._lock:
             places = tuple(self._places.values())
         for place in places:
@@ -202,7 +202,7 @@ def _fingerprint(guest: Guest) -> tuple[int, ...]:
 
 @PerProcess
 def zygote_pool() -> ZygotePool:
-    """The pool of zygotes of this process."""
+    """Returns the pool of zygotes of this process."""
     return ZygotePool()
 
 

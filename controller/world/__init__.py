@@ -1,4 +1,4 @@
-"""What one guest sees, and what it has changed: its files, threads, signals, clock, streams.
+"""The world of one guest, with its changes: its files, threads, signals, clock, streams.
 
-A world knows nothing of the process that lives in it.
+Its code does not handle the guest's process.
 """

@@ -1,9 +1,8 @@
-"""Where the paths of an OS call lead, for interceptors (`OSCall.paths`): nothing here decides anything.
+"""Follows the paths of an OS call, for interceptors (`OSCall.paths`): nothing here decides anything.
 
 The path arguments are walked as the tree walks them (`vfs/tree.py`), from the current directory or the call's own
-descriptor. Unlike there, a walk that cannot go on is not an error: the names that are left are then joined to the
-path as text. A walk follows as many links as a call may follow, so that it does not end before the call's own walk
-does.
+descriptor. Unlike there, a walk that cannot continue is not an error: the names that are left are then appended to the
+path as text. A walk follows as many links as a call may follow, so that it does not end before the call's own walk.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 def called_paths(world: "World", paths: Mapping[str, str], arguments: Mapping[str, Any]) -> tuple[bytes, ...]:
     """Returns the absolute paths in the box that a call is about, each once.
 
-    paths: the arguments that are paths, each with the argument that says where it begins (`Row.paths`).
-    For each path argument these are the path as it is written, each symbolic link on its way, and the place where it
-    leads in the end, with a link at its end followed.
+    paths: the arguments that are paths, each with the argument from which it counts (`Row.paths`). For each path
+    argument these are the path as it is written, each symbolic link on its way, and the final place, where a link at
+    the end is followed, too.
     """
     found: dict[bytes, None] = {}
     for name, beginning in paths.items():
@@ -44,13 +43,13 @@ def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
             current = world.cwd if file is None else file.node
             start = tree.path_of(world.cwd) if file is None else namei.path_of(tree, file)
             above = _names(start)
-    except OSError:  # no descriptor, or a folder that was removed: nothing can be reached from there
+    except OSError:  # no descriptor, or a folder that was removed: no file can be reached from it
         yield _joined([], _names(path))
         return
     names = _names(path)
     yield _joined(above, names)
     names.reverse()
-    world.steps.left -= len(names)  # enough are left: a path has 2,048 names at the most
+    world.steps.left -= len(names)  # enough: a path has at most 2,048 names
     links = 0
     while names:
         name = names.pop()
@@ -75,7 +74,7 @@ def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
             target, jump = node.target, node.jump()
             further = _names(target)
             world.steps.take(len(further) + 1)
-        except OSError:  # the link's target has no name any more, or the steps are used up
+        except OSError:  # the link's target no longer has a name, or the steps are used up
             break
         if links > MAX_SYMLINKS or not target:
             break
@@ -89,7 +88,7 @@ def _places(world: "World", path: bytes, dirfd: int) -> Iterator[bytes]:
 
 
 def _lookup(world: "World", directory: Directory, name: bytes) -> Node | None:
-    """Returns the node, or None for a name that does not exist, or that the call could not reach either."""
+    """Returns the node, or None for a name that does not exist, or that the call cannot reach."""
     try:
         return world.tree.lookup(directory, name)
     except OSError:

@@ -1,4 +1,4 @@
-"""The clocks of one box: what time the guest is told, and how long a wait lasts.
+"""The clocks of one box: the times that the guest reads, and how long a wait lasts.
 
 Rules: all times are integers in nanoseconds. "Box time" is what the guest sees, "host time" is
 `time.monotonic_ns()`. Unless the policy's time is real, no value that `now_ns` returns depends on the host's clocks,
@@ -118,15 +118,15 @@ class Clock:
         return self.peek_ns(clock_id)
 
     def mark(self) -> tuple[int, int]:
-        """Returns where the clocks stand, for `back_to`, where they do not go by themselves."""
+        """Returns the state of the clocks for `back_to`, if they do not advance by themselves."""
         return self._jumped_ns, self._reads
 
     def back_to(self, mark: tuple[int, int]) -> None:
-        """Sets them to where they stood: what was read since does not count."""
+        """Resets the clocks to `mark`: later reads do not count."""
         self._jumped_ns, self._reads = mark
 
     def peek_ns(self, clock_id: int) -> int:
-        """Returns what `now_ns` returns without the tick, for reads that are not the guest's own (file times)."""
+        """As `now_ns`, without advancing the clock: for reads that are not the guest's own (file times)."""
         if clock_id in _CPU:
             return self.cpu_ns()
         if clock_id in _WALL:
@@ -147,7 +147,7 @@ class Clock:
         return self.peek_ns(abi.CLOCK_REALTIME)
 
     def cpu_ns(self) -> int:
-        """Returns the guest's CPU time: that of its process where time is real, else a count of clock reads."""
+        """Returns the guest's CPU time: of its process where time is real, otherwise a count of clock reads."""
         if self.kind != "real" or (self.guest_pid is None and self._cpu_before_ns is None):
             return self._reads * TICK_NS
         return self.host_cpu_ns()
@@ -166,7 +166,7 @@ class Clock:
             return before or 0
 
     def offset_ns(self) -> int | None:
-        """Returns the box's CLOCK_MONOTONIC less the host's; None where the box's clocks are not the host's."""
+        """Returns the box's CLOCK_MONOTONIC minus the host's; None where the box's clocks are not the host's."""
         return MONOTONIC_START_NS - self._started if self.kind == "real" and not self.skips else None
 
     def resolution_ns(self, clock_id: int) -> int:
@@ -180,7 +180,7 @@ class Clock:
     # --- waiting ----------------------------------------------------------------------------------
 
     def wait(self, clock_id: int, ns: int, *, absolute: bool = False, skip: bool = True) -> TimedWait:
-        """Returns how a wait for `ns` of a clock, or until `ns` (`absolute`), goes.
+        """Returns the wait for `ns` nanoseconds of a clock, or until `ns` (`absolute`).
 
         With `skip` false the wait is real even where the policy skips sleeps, because another thread may end it.
         Raises OSError (EINVAL) for a clock that cannot be waited for.
@@ -212,7 +212,7 @@ class Clock:
             self._jumped_ns += max(0, elapsed_ns - self.elapsed_ns())
 
     def host_deadline_ns(self, elapsed_ns: int) -> int:
-        """Returns the host time at which box time will be `elapsed_ns`, if only the host's clock moves it."""
+        """Returns the host time at which box time will be `elapsed_ns`, if only the host's clock advances it."""
         remaining = max(0, elapsed_ns - self.elapsed_ns())
         return self._host_ns() + self._host_duration(remaining)
 

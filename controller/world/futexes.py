@@ -1,7 +1,7 @@
-"""The futexes of a guest of which one thread runs at a time: who waits for which word, and who is woken (futex(2)).
+"""The futexes of a guest of which one thread runs at a time: the threads that wait for each word (futex(2)).
 
-The stub looks at the word before it asks; where no other thread has run since this one's last answer, nobody can have
-changed it meanwhile.
+The stub reads the word before its request. If no other thread has run since this thread's last answer, the word cannot
+have changed meanwhile.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ import attrs
 
 @attrs.define(slots=True, eq=False)
 class Waiter:
-    """A thread that waits. bits: by which it can be woken. is_shared: whether it also waits for the end of a thread."""
+    """A thread that waits. bits: by which it can be woken. is_shared: whether the end of a thread may wake it, too."""
 
     bits: int
     is_shared: bool
@@ -22,7 +22,7 @@ class Waiter:
 class Futexes:
     """All words for which threads wait.
 
-    was_alone: whether no other thread has run since the last answer of the thread of this channel.
+    was_alone: whether no other thread has run since the last answer to the thread of a channel.
     """
 
     def __init__(self, was_alone: Callable[[int], bool]) -> None:
@@ -30,7 +30,7 @@ class Futexes:
         self._waiting: dict[int, deque[Waiter]] = {}
 
     def wait(self, channel: int, address: int, bits: int, *, is_shared: bool) -> Waiter | None:
-        """Begins to wait; returns None where the word may be another one by now, so that it has to be looked at."""
+        """Begins a wait; returns None where the word may have changed, so that the stub has to read it again."""
         if not self._was_alone(channel):
             return None
         waiter = Waiter(bits, is_shared)
@@ -38,7 +38,7 @@ class Futexes:
         return waiter
 
     def leave(self, address: int, waiter: Waiter) -> None:
-        """Ends a wait by itself."""
+        """Removes one waiter."""
         waiting = self._waiting.get(address, deque())
         if waiter in waiting:
             waiting.remove(waiter)
@@ -46,7 +46,7 @@ class Futexes:
             self._waiting.pop(address, None)
 
     def wake(self, address: int, most: int, bits: int) -> int:
-        """Wakes those that have waited longest, and returns how many."""
+        """Wakes up to `most` threads, those that have waited longest, and returns how many."""
         woken = [each for each in self._waiting.get(address, ()) if each.bits & bits][: max(most, 0)]
         for each in woken:
             each.is_woken = True
@@ -54,7 +54,7 @@ class Futexes:
         return len(woken)
 
     def thread_ended(self) -> None:
-        """Wakes those that may wait for the end of a thread: the kernel has cleared its word."""
+        """Wakes the threads that may wait for the end of a thread: the kernel has cleared its word."""
         for address, waiting in tuple(self._waiting.items()):
             for each in tuple(waiting):
                 if each.is_shared:

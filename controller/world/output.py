@@ -1,7 +1,7 @@
-"""What the guest prints: it is counted, limited, kept for the Result, handed on, and made safe for terminals.
+"""The guest's output: it is counted, limited, stored for the Result, passed on, and made safe for terminals.
 
-Rules: a guest cannot make the controller keep more than the limits say, however small its writes are. The bytes that
-are kept and handed on are the guest's own. Only `TerminalFilter` changes bytes, on the way to a terminal.
+Rules: a guest cannot make the controller store more than the limits allow, however small its writes are. The bytes that
+are stored and passed on are the guest's own. Only `TerminalFilter` changes bytes, on the way to a terminal.
 """
 
 import codecs
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 STREAMS: Final = ("stdout", "stderr")
 
 
-#: The most turns of the two streams whose order is kept. Each takes 8 bytes, and a turn may be a single byte.
+#: The most turns of the two streams whose order is stored. Each takes 8 bytes, and a turn may be a single byte.
 MOST_TURNS: Final = 1 << 16
 
 
 @attrs.frozen
 class Interleaved:
-    """What was printed to both streams, and in which order; pieces are made only when they are asked for.
+    """The output of both streams, with its order; pieces are made only when they are requested.
 
     ends: where each turn ends in its stream. The turns of stdout and stderr alternate, beginning with stdout.
     """
@@ -60,7 +60,7 @@ class Transcript:
         self._last = "stderr"
 
     def append(self, stream: str, data: bytes) -> None:
-        """Keeps what was written to a stream."""
+        """Stores bytes that were written to a stream."""
         if not data:
             return
         written, ends = self.data[stream], self._ends
@@ -77,7 +77,7 @@ class Transcript:
             ends[-2] = len(written)
 
     def append_tail(self, stream: str, data: bytes, size: int) -> None:
-        """Keeps the last bytes of a stream: at least `size`, and at most twice as many.
+        """Stores the last bytes of a stream: at least `size`, and at most twice as many.
 
         They have no place in the order.
         """
@@ -87,7 +87,7 @@ class Transcript:
             del tail[:-size]
 
     def interleaved(self) -> Interleaved:
-        """Returns all of it, as it stands now."""
+        """Returns all output so far."""
         return Interleaved(bytes(self.data["stdout"]), bytes(self.data["stderr"]), self._ends[:])
 
 
@@ -96,11 +96,11 @@ class WriteFailed(OSError):
 
 
 class OutputSink:
-    """One stream's way out of the box, with its limits.
+    """One output stream of the box, with its limits.
 
     policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that is within them.
-    keep: whether all of it is kept for the Result. tail: how many bytes of its end are kept otherwise. on_limit:
-    called when the box is to end because of the limits. watch: called with all that is written, beyond the limits, too.
+    keep: whether all of it is stored for the Result. tail: how many bytes of its end are stored otherwise. on_limit:
+    called when the box has to end because of the limits. watch: called with all written bytes, also beyond the limits.
     `truncated` and `over` can be read at any time.
     """
 
@@ -148,7 +148,7 @@ class OutputSink:
     def begin(
         self, policy: "Output | None", transcript: Transcript, callback: Callable[[bytes], object] | None = None
     ) -> None:
-        """Begins to count and keep anew, for the next call of a session or the owner of a warm box."""
+        """Starts to count and store anew, for the next call of a session or the owner of a warm box."""
         self.transcript = transcript
         self.truncated = False
         self.over = False
@@ -159,15 +159,15 @@ class OutputSink:
         self._lines_left: int | None = None if policy is None else policy.lines
 
     def keep_all(self) -> None:
-        """From now on keeps all of it, whatever the caller wants of it."""
+        """Stores all of it from now on, whatever the caller has requested."""
         self._keep = True
 
     def getvalue(self) -> bytes:
-        """Returns everything that is kept of this stream: all of it, its tail, or nothing."""
+        """Returns the stored bytes of this stream: all of it, its tail, or nothing."""
         return bytes(self.transcript.data[self.name])
 
     def write(self, data: bytes) -> int:
-        """Takes what the guest writes, and answers that all of it was written, even where some was cut off."""
+        """Accepts a write of the guest, and returns its whole length, even where some bytes were cut off."""
         size = len(data)
         self.written += size
         if self.watch is not None:
@@ -189,7 +189,7 @@ class OutputSink:
         return size
 
     def cut(self) -> None:
-        """Notes that something was left out; a policy may end the box for this."""
+        """Notes that output was left out; a policy may end the box for this."""
         self.truncated = True
         if self._ends and self.on_limit is not None:
             self.on_limit()
@@ -208,7 +208,7 @@ class OutputSink:
         return data
 
     def _hand_on(self, data: bytes) -> None:
-        """Gives the bytes to the caller's function.
+        """Passes the bytes to the caller's function.
 
         When it raises BrokenPipeError or WriteFailed, the guest's write fails.
         """
@@ -245,12 +245,12 @@ _HIDDEN: Final = re.compile(
     r"|COMBINING GRAPHEME JOINER|MONGOLIAN FREE VARIATION SELECTOR .*|VARIATION SELECTOR-(1[7-9]|[2-9]\d|\d{3})"
 )
 
-#: Bytes that are made visible at a time. A character takes a hundred bytes while it is replaced, and each may be.
+#: Bytes that are made visible at a time. Any character may be replaced, and takes 100 bytes of memory meanwhile.
 _PIECE: Final = 1 << 16
 
 
 def _is_unsafe(char: str) -> bool:
-    """Whether a terminal might act on a character, not show it, or show something that cannot be known beforehand.
+    """Whether a terminal might act on a character, not show it, or show something unpredictable.
 
     By category these are controls, formats (which also reorder text), surrogates, line separators, private use, and
     unassigned characters. By name they are other characters that do not show.
@@ -282,7 +282,7 @@ class TerminalFilter:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def feed(self, data: bytes, final: bool = False) -> bytes:
-        """Returns what to show for the next piece; `final` also ends a character that was cut off."""
+        """Returns the text to show for the next piece; `final` also ends a character that was cut off."""
         if _PLAIN(data) and not self._decoder.getstate()[0]:
             return data
         pieces = [self._visible(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]

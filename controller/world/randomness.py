@@ -1,4 +1,4 @@
-"""Where the box's random bytes come from: the host's generator, or a seed that makes every run the same.
+"""The box's random bytes: from the host's generator, or from a seed that makes every run the same.
 
 Rule: a seeded stream depends only on the seed and on how many bytes were taken before. It is a pseudorandom function
 of a secret only as far as the seed is secret: it is for repeatable runs, not for keys.
@@ -31,7 +31,7 @@ class Randomness:
             self._key = sha256(b"proxybox randomness %d" % policy).digest()
         self._counter = 0
         self._buffer = b""
-        self._made = bytearray()  # bytes for calls that are not done yet
+        self._made = bytearray()  # bytes for calls that are not finished yet
         self._offset = 0
 
     @property
@@ -70,7 +70,7 @@ class Randomness:
         return data
 
     def _expand(self, size: int) -> Data:
-        """Returns new bytes of the stream, in whole blocks only, so that it does not depend on how it is cut."""
+        """Returns new bytes of the stream, in whole blocks: so the stream does not depend on the sizes of calls."""
         from hashlib import shake_128
 
         blocks = -(-size // _BLOCK)

@@ -1,8 +1,8 @@
-"""Everything that one guest sees and has changed: the state that the handlers of `oscalls/` work on.
+"""The state of one guest's world, which the handlers of `oscalls/` read and change.
 
 Rules: there is no I/O with the guest here, and no waiting. A world belongs to one box and is used by one driver at a
-time. Guest data leads to no exception here other than OSError. Times are nanoseconds. "Elapsed" times are box time
-since the box started (`Clock.elapsed_ns`), "host" times are `time.monotonic_ns()`.
+time. Guest data causes no exception here except OSError. Times are nanoseconds. "Elapsed" times are box time since the
+box started (`Clock.elapsed_ns`), "host" times are `time.monotonic_ns()`.
 """
 
 import errno
@@ -55,8 +55,8 @@ _STOP_BY_DEFAULT: Final = frozenset({abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU})
 class Ended:
     """Why the box ends.
 
-    status: None where the guest has said that it exits; `World.exit_code` is then the status that it gave. signal:
-    the signal that is the reason, if one is.
+    status: None where the guest exits by itself; `World.exit_code` is then its exit status. signal: the signal that is
+    the reason, if any.
     """
 
     status: Status | None
@@ -69,9 +69,9 @@ class GuestThread:
     """One thread of the guest.
 
     channel: the number of the box's pipe pair that the thread uses. calls: how many calls it has made (counted by
-    dispatch). slice: the timed futex wait in which it is (oscalls/memory.py). written_back: the mappings that its
-    stub has written back for the call that the stub is to make again. since: the module of `preload` that has left it.
-    cpus: the set of sched_setaffinity(2), 0 without one.
+    dispatch). slice: its current timed futex wait (oscalls/memory.py). written_back: the mappings that its stub has
+    written back for a call that the stub then repeats. since: the module of `preload` that has started it. cpus: the
+    set of sched_setaffinity(2), 0 for none.
     """
 
     tid: int
@@ -113,7 +113,7 @@ def _timers() -> list[Timer]:
 
 @attrs.define(slots=True, eq=False)
 class ProcessState:
-    """What the guest's only process is told about itself. The ids are made up."""
+    """The guest's only process, as the guest sees it. The ids are invented."""
 
     pid: int = FIRST_PID
     ppid: int = FIRST_PID - 1
@@ -126,7 +126,7 @@ class ProcessState:
 
 @attrs.frozen(slots=True)
 class Signal:
-    """A signal on its way to a thread, or to any thread (None). `code` and `value` are as in siginfo."""
+    """A signal on its way to a thread, or to any thread (None). `code` and `value` are as in siginfo_t."""
 
     number: int
     thread: GuestThread | None = None
@@ -135,10 +135,10 @@ class Signal:
 
 
 class SignalState:
-    """Dispositions, pending signals, and the signals that the driver is to send to the process.
+    """Dispositions, pending signals, and the signals that the driver has to send to the process.
 
-    pending: signals that wait until no mask blocks them. outbox: signals for the driver. offer_ns: host time at
-    which the driver offers those again that could not be sent yet.
+    pending: signals that wait until no mask blocks them. outbox: signals for the driver. offer_ns: host time at which
+    the driver offers signals again that could not be sent yet.
     """
 
     __slots__ = ("_world", "actions", "offer_ns", "outbox", "pending")
@@ -158,9 +158,9 @@ class SignalState:
     def raise_signal(self, number: int, thread: GuestThread | None = None, code: int = SI_USER, value: int = 0) -> None:
         """Sends a signal to the guest.
 
-        A blocked signal is kept, an ignored one is dropped, and one with a handler is put on the outbox. A signal
-        whose default is to end the process ends the box. Raises OSError (EAGAIN) for a signal beyond those that may
-        be queued.
+        A blocked signal stays pending, an ignored one is dropped, and one with a handler is put into the outbox. A
+        signal whose default is to end the process ends the box. Raises OSError (EAGAIN) for a signal beyond those that
+        may be queued.
         """
         signal = Signal(number, thread, code, value)
         if number in UNTOUCHABLE:
@@ -175,11 +175,11 @@ class SignalState:
             self._deliver(signal)
 
     def _coincides(self, signal: Signal) -> bool:
-        """Whether a signal is merged with another one that waits.
+        """Whether a signal is merged with another one that is pending.
 
-        A standard signal always is. Beyond PENDING_MAX a signal of kill(2) is too: there is always room for one of
-        each (signal(7), "Queueing and delivery semantics"). Raises OSError (EAGAIN) for another real-time signal
-        then.
+        A standard signal always is. If PENDING_MAX is reached, a signal of kill(2) is merged, too: there is always room
+        for one of each (signal(7), "Queueing and delivery semantics"). Other real-time signals then raise OSError
+        (EAGAIN).
         """
         waiting = [*self.pending, *self.outbox]
         if len(waiting) < PENDING_MAX:
@@ -253,7 +253,7 @@ def _rlimits(policy: "Policy") -> dict[int, tuple[int, int]]:
 
 
 def _anonymous(world: "World") -> "Superblock":
-    """Returns the filesystem of what has no name: pipes, stream pairs, memfd."""
+    """Returns the filesystem of files without names: pipes, stream pairs, memfd."""
     from proxybox.controller.vfs.nodes import Superblock
 
     owner = world.credentials
@@ -271,18 +271,18 @@ def _anonymous(world: "World") -> "Superblock":
 
 @attrs.define(slots=True, eq=False)
 class World:
-    """One box, as its guest sees it.
+    """The state of one box that its guest sees.
 
     The first seven fields must be given; the others follow from the policy.
 
     flocks: device and inode, and LOCK_SH or LOCK_EX, of each description that holds a lock. stored: the mappings
     that may change a file, by its device and inode (oscalls/stores.py). epoll_watches: how many watches all epoll
-    instances have. port: where a warm guest meets its caller. on_fork: answers a fork where copies are made; without
-    it, a fork is refused. grant_library: allows the thread of a channel to map a file of the host once, and takes the
-    descriptor; false where it cannot. make_room: gives it address space for an allocation that has failed, of so many
-    bytes and of a kind (header.py); false where it cannot. allotment: the box's part of the host's descriptors. thread:
-    the one with which the process began; a handler is told the thread that makes a call (dispatch.py). futexes: where
-    one thread runs at a time; else those of the process are its own.
+    instances have. port: the connection of a warm guest to its caller. on_fork: answers a fork where copies are made;
+    without it, a fork is refused. grant_library: allows the thread of a channel to map a file of the host once, and
+    takes the descriptor; false where it cannot. make_room: raises the limit of address space for an allocation that has
+    failed, with its bytes and its kind (header.py); false where it cannot. allotment: the box's part of the host's
+    descriptors. thread: the process's first thread; a handler gets the calling thread as an argument (dispatch.py).
+    futexes: where one thread runs at a time; otherwise the process has its own.
     """
 
     policy: "Policy"
@@ -345,9 +345,9 @@ class World:
         self.stdin.echoes = lambda: bool(abi.TERMIOS.unpack(self.termios)[3] & abi.ECHO)
 
     def tighten(self, policy: "Policy") -> None:
-        """Puts a policy with other limits, of which none is looser, in place of the one that the world was made by.
+        """Replaces the policy of the world by one with other limits, of which none is looser.
 
-        Limits that the guest has lowered for itself stay. The quota is the builder's to change.
+        Limits that the guest itself has lowered stay lower. The builder changes the quota.
         """
         self.policy, limits = policy, policy.limits
         for resource, (soft, hard) in _rlimits(policy).items():
@@ -360,7 +360,7 @@ class World:
         self.stdin.waiting = limits.input_wait
 
     def end(self, ended: Ended) -> None:
-        """Asks the driver to end the box; the first reason stays."""
+        """Requests that the driver ends the box; the first reason counts."""
         if self.ending is None:
             self.ending = ended
 
@@ -369,7 +369,7 @@ class World:
         self.end(Ended(Status.OUTPUT_LIMIT, "the guest printed more than the policy allows"))
 
     def unlock(self, file: "OpenFile") -> None:
-        """Takes an open description's flock(2) lock away."""
+        """Releases an open description's flock(2) lock."""
         self.flocks.pop(file, None)
         file.on_close -= {self.unlock}
 
@@ -419,13 +419,13 @@ class World:
         sources: tuple[Set[object], ...] | None = None,
         only_time: bool = False,
     ) -> Reply:
-        """Returns the answer of `attempt`, or where there is none yet, a wait for it by the box's clock.
+        """Returns the answer of `attempt`; if there is none yet, returns a wait for it by the box's clock.
 
-        sources: as in Blocked. only_time: whether nothing but time can end the wait, as with a sleep.
+        sources: as in Blocked. only_time: whether only time can end the wait, as with a sleep.
 
         Time jumps where sleeps are skipped and no other thread could end the wait: there is no other thread, or
-        `only_time` is true. It jumps to the next alarm if that comes first (the answer is then that of
-        `on_interrupt`, or -EINTR), else to the end of the wait.
+        `only_time` is true. It jumps to the next alarm if that comes first (the answer is then that of `on_interrupt`,
+        or -EINTR), otherwise to the end of the wait.
         """
         reply = attempt()
         if reply is None and timeout_ns == 0 and not absolute:
@@ -503,7 +503,7 @@ class World:
             now = self._timer_now(timer)
             late = not timer.cpu and host >= timer.host_deadline_ns
             if now < timer.due_ns and not late:
-                self._rearm(timer)  # less CPU time than expected has gone by
+                self._rearm(timer)  # less CPU time than expected has passed
                 continue
             if timer.interval_ns:
                 skipped = max(0, now - timer.due_ns) // timer.interval_ns + 1

@@ -1,8 +1,8 @@
 """The guest's standard input: bytes, a host descriptor, or a function of the caller's.
 
-Rules: nothing here waits, except the caller's function. For a descriptor that has nothing yet, the driver gets
-`Blocked` with the descriptor to watch. The descriptor is read only after poll(2) has said that it is readable, and
-is never closed.
+Rules: nothing here waits, except the caller's function. For a descriptor without data yet, the driver gets `Blocked`
+with the descriptor to watch. The descriptor is read only after poll(2) has said that it is readable, and is never
+closed.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from proxybox.policies.errors import shown
 class Terminal:
     """A source that the program sees as a terminal with a person at it.
 
-    read: a function that gets the most bytes wanted, and whether what is typed is to be shown (ECHO of termios(3):
-    False where a program asks for a password). It returns some bytes or text, usually a line with its end. Nothing
-    (b"") is the end of the file, as Ctrl-D gives it; the program can read again after it. Where the function raises
-    InterruptedError, the program's read fails with EINTR, as after Ctrl-C.
+    read: a function that gets the most bytes wanted, and whether typed text is shown (ECHO of termios(3): False where a
+    program reads a password). It returns some bytes or text, usually a line with its end. b"" is the end of the file,
+    as with Ctrl-D; the program can read again after it. Where the function raises InterruptedError, the program's read
+    fails with EINTR, as after Ctrl-C.
     """
 
     read: Callable[[int, bool], bytes | str]
@@ -39,16 +39,16 @@ class Terminal:
             raise TypeError(f"read: want a function, got {shown(self.read)}")
 
 
-#: What a source can be. A function gets the most bytes wanted and returns some; b"" is the end.
+#: The types of a source. A function gets the most bytes wanted and returns some; b"" is the end.
 Source = bytes | int | Callable[[int], bytes | str] | Terminal
 
 
 class Stdin:
     """The standard input of one box.
 
-    asks: whether the caller's function is called; where it is not, there is nothing to read. echoes: whether the
-    guest's terminal shows what is typed. waiting: limits.input_wait, which says whether time spent waiting for input
-    is the program's. uncharged: makes a context in which the caller's function takes none of the program's time.
+    asks: whether the caller's function is called; if it is not, there is nothing to read. echoes: whether the guest's
+    terminal shows typed text. waiting: limits.input_wait, which says whether waits for input are charged to the
+    program. uncharged: makes a context in which the caller's function is not charged to the program.
     """
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Stdin:
         self.feed(source)
 
     def feed(self, source: Source | None) -> None:
-        """Sets another source for the reads from here on."""
+        """Sets another source for later reads."""
         if self._hides_typing:
             self.restore()
         self.host_fd: int | None = None
@@ -97,16 +97,16 @@ class Stdin:
             self._buffer = bytes(source or b"")
 
     def show_typing(self, wanted: bool) -> None:
-        """Sets whether the host's terminal shows what is typed (ECHO of termios(3)), where the source is one.
+        """Sets whether the host's terminal shows typed text (ECHO of termios(3)), where the source is a terminal.
 
-        Typing is hidden while the guest asks for a password. Of all settings of a guest, only this one reaches the
-        terminal; `restore` takes it back.
+        Text is hidden while the guest reads a password. Of all terminal settings of a guest, only this one is applied
+        to the host's terminal; `restore` undoes it.
         """
         fd = self.host_fd
         if fd is None or (wanted and not self._hides_typing):
             return
         with contextlib.suppress(OSError, termios.error):
-            if os.tcgetpgrp(fd) != os.getpgrp():  # SIGTTOU would stop a background process for it
+            if os.tcgetpgrp(fd) != os.getpgrp():  # otherwise SIGTTOU would stop a background process
                 return
             settings = termios.tcgetattr(fd)
             if bool(settings[3] & termios.ECHO) is not wanted:
@@ -115,7 +115,7 @@ class Stdin:
                 self._hides_typing = not wanted
 
     def restore(self) -> None:
-        """Makes the host's terminal show what is typed, if `show_typing` has switched that off."""
+        """Makes the host's terminal show typed text, if `show_typing` has switched that off."""
         self.show_typing(True)
 
     @property
@@ -125,13 +125,13 @@ class Stdin:
 
     @property
     def is_given_time(self) -> bool:
-        """Whether wall time stands still while the program waits for this source."""
+        """Whether wall time is suspended while the program waits for this source."""
         if self.waiting == "auto":
             return self._function is not None or self.is_tty
         return self.waiting == "free"
 
     def for_copy(self) -> "Stdin":
-        """Returns what a copy of the box reads from: the same terminal of the caller's, or nothing.
+        """Returns the standard input of a copy of the box: the same terminal of the caller's, or nothing.
 
         With any other source, chance would decide which box reads the rest.
         """
@@ -152,7 +152,7 @@ class Stdin:
             return True
 
     def pending(self) -> int:
-        """Returns the number of bytes that are known to be waiting (FIONREAD)."""
+        """Returns the number of bytes that are known to be available (FIONREAD)."""
         return len(self._buffer) - self._offset
 
     def take(self, size: int) -> bytes | None:
@@ -174,7 +174,7 @@ class Stdin:
         return data
 
     def read(self, size: int) -> bytes | Blocked:
-        """Returns what `take` returns, but in place of None a `Blocked` whose attempt gives the bytes."""
+        """Returns the result of `take`, but instead of None a `Blocked` whose attempt returns the bytes."""
         data = self.take(size)
         if data is not None:
             return data
@@ -198,7 +198,7 @@ class Stdin:
             with self.uncharged() if self.is_given_time else contextlib.nullcontext(), self.callers:
                 data = self._function(size)
         except RaisedByCaller as raised:
-            if isinstance(raised.error, InterruptedError):  # whoever raises it need not name the errno
+            if isinstance(raised.error, InterruptedError):  # the caller's function need not set the errno
                 raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR)) from raised.error
             raise
         self._buffer = as_bytes("stdin: what its function returned", data)

@@ -1,4 +1,4 @@
-"""The standard streams of one program as its caller sets them: one value that goes from the API to the world."""
+"""The standard streams of one program as its caller sets them: one value that is passed from the API to the world."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,16 +7,16 @@ import attrs
 
 from proxybox.controller.world.stdin import Source
 
-#: A function that gets what was printed, as it comes.
+#: A function that gets printed bytes as they come.
 Taker: TypeAlias = Callable[[bytes], object]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class StandardStreams:
-    """The sources and takers of one program's standard streams.
+    """The sources and receivers of one program's standard streams.
 
-    stdin: what the program reads (stdin.py). None: it reads nothing; in a session, it goes on with the source that
-    it had. stdout, stderr: functions that get what it prints, or None. keep: whether the Result has that, too. It
+    stdin: the source that the program reads (stdin.py). None: it reads nothing; in a session, the source does not
+    change. stdout, stderr: functions that get the output, or None. keep: whether the Result has the output, too. It
     always has the end of standard error.
     """
 
@@ -26,5 +26,5 @@ class StandardStreams:
     keep: bool = True
 
 
-#: Nothing is read, and all that is printed is kept.
+#: Nothing is read, and all output is stored.
 NO_STREAMS = StandardStreams()

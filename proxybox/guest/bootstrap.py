@@ -1,13 +1,13 @@
-"""The first Python in a warm guest: imports what the policy names, waits to be copied, and runs what it is told.
+"""The first Python code in a warm guest: imports the policy's modules, waits to be copied, and carries out its task.
 
     pypy3 bootstrap.py zygote|now [MODULE...]
 
 Nothing here is trusted once a program has run in the same process, and nothing here defends anything. It talks to the
 controller through one reserved OS call, `exchange` (controller/exchange/port.py). The code is for Python 3.9 to 3.14.
-What each kind of interpreter needs stands in on_pypy.py and on_cpython.py; all else here calls that `kind`.
+Code for one kind of interpreter is in on_pypy.py and on_cpython.py; the other files import it as `kind`.
 
-A program must find the same as under a bare `python WORDS`. So our frames are hidden, or not on the stack. What is
-imported here is kept out of sys.modules, so that a program that imports its own `types.py` gets its own.
+A program must find the same environment as with a bare `python WORDS`. So our frames are hidden, or not on the stack.
+Modules that are imported here are not in sys.modules, so that a program that imports its own `types.py` gets its own.
 """
 
 import sys
@@ -20,9 +20,9 @@ for place in (HERE, f"{HERE}/bootstrap.py"):
     sys.path_importer_cache.pop(place, None)
 LIBRARY = sys.path[:]
 FROZEN = ("_frozen_importlib", "_frozen_importlib_external")  # `importlib` gives these modules other names
-KNOWN = set(sys.modules)  # every program has these modules: used here as they are
+KNOWN = set(sys.modules)  # every program has these modules: they are used here unchanged
 OWN = {}
-#: What the policy's modules may be called, too.
+#: Names of our modules, which the policy's modules may also have.
 OURS = {
     "cells", "completion", "expressions", "kind", "leftopen", "on_cpython", "on_pypy", "program", "session", "showing",
     "standins", "values",
@@ -30,7 +30,7 @@ OURS = {
 
 
 def own(name):
-    """Imports a module for proxybox alone: a program finds neither the module nor what it imports.
+    """Imports a module for proxybox alone: a program finds neither the module nor its imports.
 
     name: of a module of proxybox or of the library.
     """
@@ -117,7 +117,7 @@ def host_module(link, names, limit):
 
 
 def maker_of_functions(link, limit):
-    """A function that makes those which call the caller's, from their names; and the class HostError."""
+    """Returns a function that makes, from a name, a function that calls the caller's; and the class HostError."""
     import builtins
 
     class HostError(Exception):
@@ -152,7 +152,7 @@ SMALL = "def f():\n    print(1, 'a')\nf()\n"
 
 
 def preload(link, statements, names):
-    """Imports what the policy names, and runs its `warm_up`. The interpreter reports a failure, and the start fails."""
+    """Imports the policy's modules, and runs its `warm_up`. The interpreter reports a failure, and the start fails."""
     for name in names:
         __import__(name)
         link.exchange(b"p" + name.encode())
@@ -163,7 +163,7 @@ def preload(link, statements, names):
 
 
 def forget(loaded):
-    """Forgets what was imported, and seen of folders: in a copy's world others may hold other files.
+    """Forgets imported modules and cached folders: in a copy's world, the folders may have other files.
 
     loaded: names of the modules that stay.
     """
@@ -175,9 +175,9 @@ def forget(loaded):
 
 
 def warm(session):
-    """Does what every session does, so that it is not done for the first time in a copy.
+    """Does the work of every session once, so that it is not done for the first time in a copy.
 
-    It is not repeated so often that the JIT compiles it: compiled code costs copies more in pages than it saves them.
+    It is not repeated so often that the JIT compiles it: compiled code costs copies more pages than it saves time.
     """
     sample = ("eval", ("name", [1, 2.5, None, True], {"key": b"data"}))
     for _ in range(20):
@@ -188,8 +188,8 @@ def warm(session):
 def rehearse(link, words, main_source=None, aloud=False):
     """Runs a small program the way a real one will run, so that nothing in it is done for the first time later.
 
-    aloud: whether it prints through sys.stdout, to the controller, which drops that. In a guest that will run a program
-    the pages that this one will write are its own then.
+    aloud: whether it prints through sys.stdout, to the controller, which drops the output. After that, a guest that
+    will run a program has its own copies of the pages that printing writes.
     """
     mine = sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:]
     mine_too = sys.orig_argv[:] if hasattr(sys, "orig_argv") else None
@@ -204,7 +204,7 @@ def rehearse(link, words, main_source=None, aloud=False):
         function(*arguments)
         sys.stdout.flush()
     except Exception:
-        pass  # a module that was imported has broken it, and the program will see that
+        pass  # an imported module has broken it, and the program will notice that
     sys.modules["__main__"], sys.stdout, sys.argv[:], sys.path[:] = mine
     if mine_too is not None:
         sys.orig_argv[:] = mine_too
@@ -212,7 +212,7 @@ def rehearse(link, words, main_source=None, aloud=False):
 
 
 def freshen():
-    """Gives a copy random numbers of its own: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
+    """Gives a copy its own random numbers: Python's and OpenSSL's generators notice the fork, NumPy's does not."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
@@ -232,7 +232,7 @@ def main(link):
         rehearse(link, ("-c", SMALL))
         forget(loaded)
         kind.settle(link.calls, gc, True)
-        link.exchange(b"r")  # an earlier fork was made by a module that was imported
+        link.exchange(b"r")  # a fork before this was made by an imported module
         kind.fork(link.calls)  # only the copies return from this call, never the zygote itself
         kind.born()
         freshen()

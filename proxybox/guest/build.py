@@ -24,13 +24,12 @@ EXIT_CANNOT_BUILD = 125
 
 COMMON_FLAGS = ("-O2", "-g0", "-std=gnu11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fno-strict-aliasing")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wvla")
-# A user's newer compiler may know new warnings: they are errors only for `--check`.
+# A user's newer compiler may have new warnings: they are errors only for `--check`.
 WARNINGS_AS_ERRORS = (*WARNINGS, "-Werror")
 LINK_FLAGS = ("-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack")
 
 LAUNCHER_FLAGS = (*COMMON_FLAGS, "-fPIE", "-pie")
-# The stack protector reads its canary through %fs, which a signal handler of the stub must be
-# able to do without.
+# The stack protector reads its canary through %fs, on which a signal handler of the stub must not depend.
 STUB_FLAGS = (*COMMON_FLAGS, "-fPIC", "-shared", "-fno-stack-protector")
 OVERSEER_FLAGS = (*COMMON_FLAGS, "-fPIC", "-shared")
 
@@ -78,7 +77,7 @@ def find_program(name: str) -> str | None:
 
 
 def find_compiler() -> list[str]:
-    """The compiler, as the start of a command line: $CC (which may hold options), else the first of COMPILERS on PATH.
+    """The compiler, as the start of a command line: $CC (which may have options), or the first of COMPILERS on PATH.
 
     Raises BuildError when there is none.
     """
@@ -108,7 +107,7 @@ def run_compiler(command: Sequence[str]) -> None:
 
     Raises BuildError with the compiler's output when it fails.
     """
-    environment = {**os.environ, "PATH": absolute_path()}  # the compiler looks there for its assembler
+    environment = {**os.environ, "PATH": absolute_path()}  # the compiler searches PATH for its assembler
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         if done.stderr:
@@ -174,7 +173,7 @@ def build(into: Path = SOURCES, *, force: bool = False) -> list[Path]:
 def check() -> int:
     """Compile every source with each compiler found, warnings as errors; keep nothing.
 
-    Returns how many compilers were tried. Raises BuildError at the first complaint.
+    Returns how many compilers were tried. Raises BuildError at the first warning or error.
     """
     found = [[path] for name in ("gcc", "clang") if (path := find_program(name))]
     compilers = found or [find_compiler()]

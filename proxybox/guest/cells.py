@@ -1,4 +1,4 @@
-"""What a cell may have besides Python: lines that set up matplotlib, and a semicolon that hushes its last value."""
+"""Parts of a cell besides Python: lines that set up matplotlib, and a semicolon that hides its last value."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ import re
 import kind
 
 hidden = kind.hidden
-#: Lines of IPython's: `%matplotlib inline`, and `%config InlineBackend.figure_format = "retina"`.
+#: Lines of IPython: `%matplotlib inline`, and `%config InlineBackend.figure_format = "retina"`.
 _LINE = re.compile(
     r"(?P<indent>[ \t]*)%(?:matplotlib(?:[ \t]+inline)?"
     r"|config[ \t]+InlineBackend\.figure_formats?[ \t]*=[ \t]*(?P<formats>[\[\]{}()'\" \t,\w]+?))[ \t]*(?:\#.*)?"
@@ -16,9 +16,9 @@ _END = re.compile(r"(\r\n?|\n)")
 
 @hidden
 def parsed(source, name, flags):
-    """A cell as (its tree, the text that it is of, the formats of each line that sets up matplotlib).
+    """Returns a cell as (its tree, the text of the tree, the formats of each line that sets up matplotlib).
 
-    A line is one of these only where the compiler finds an error: it may stand in a string.
+    A line sets up matplotlib only where the compiler finds an error: it may be inside a string.
     """
     asked = []
     while True:
@@ -38,6 +38,6 @@ def parsed(source, name, flags):
 @hidden
 def is_hushed(source, last):
     """Whether a semicolon follows the last expression, as in IPython. last: its statement."""
-    lines = source.encode("utf-8", "surrogatepass").splitlines()  # where the compiler sees lines end
+    lines = source.encode("utf-8", "surrogatepass").splitlines()  # where lines end for the compiler
     rest = [lines[last.end_lineno - 1][last.end_col_offset :], *lines[last.end_lineno :]]
     return b"".join(line.partition(b"#")[0] for line in rest).strip().endswith(b";")

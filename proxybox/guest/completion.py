@@ -1,4 +1,4 @@
-"""What a person at a prompt asks about the live objects of a session.
+"""Answers questions of a person at a prompt about the live objects of a session.
 
 It runs the program's own code (properties, `__dir__`), so it has the limits of any call.
 """
@@ -13,7 +13,7 @@ import warnings
 import kind
 
 LONGEST, MOST = 1 << 15, 1000
-#: How many characters before the cursor are searched for a name: the expressions take quadratic time.
+#: How many characters before the cursor are searched for a name: the regular expressions take quadratic time.
 NEAR = 1000
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\.?$")
 _CALL = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*\(?\s*$")
@@ -23,7 +23,7 @@ _IMPORT = re.compile(
 
 
 class Lent:
-    """Puts modules of ours into sys.modules while the library works for us (bootstrap.own says why)."""
+    """A context in which our modules are in sys.modules, for the library (bootstrap.own says why)."""
 
     def __init__(self, *modules):
         self.modules = {module.__name__: module for module in modules}
@@ -39,7 +39,7 @@ class Lent:
 
 
 def complete(names, text, cursor):
-    """Names that may stand at the cursor: (where the word begins, matches)."""
+    """Returns the names that may follow at the cursor: (where the word begins, matches)."""
     line = re.split(r"[\n;]", text[:cursor])[-1][-NEAR:]
     found = _DOTTED.search(line)
     word = found.group() if found else ""
@@ -54,7 +54,7 @@ def complete(names, text, cursor):
             known = attributes(look_up(names, holder))
         except Exception:
             known = []
-    # after `f().` the names would be those of a value that only running the code would tell
+    # after `f().`, the names depend on a value that is known only when the code runs
     elif word and not line[: -len(word)].rstrip().endswith("."):
         known = [*names, *dir(builtins), *keyword.kwlist]
     else:
@@ -66,12 +66,12 @@ def complete(names, text, cursor):
 
 
 def attributes(thing):
-    """The names that may follow a dot after an object."""
+    """Returns the names that may follow a dot after an object."""
     return [] if thing is None else [name for name in dir(thing) if isinstance(name, str)]
 
 
 def modules(package):
-    """Names of modules in a package, or at the top level: those that are loaded, built in, or files in a folder."""
+    """Returns names of modules in a package, or at the top level: loaded, built-in, and files in a folder."""
     depth = package.count(".") + 1 if package else 0
     known = {name.split(".")[depth] for name in sys.modules if not package or name.startswith(package + ".")}
     folders = list(sys.path)
@@ -91,7 +91,7 @@ def modules(package):
 
 @kind.hidden
 def look_up(names, dotted):
-    """The object of a dotted name.
+    """Returns the object of a dotted name.
 
     Raises NameError or AttributeError when there is none.
     """
@@ -108,9 +108,9 @@ def look_up(names, dotted):
 
 
 def inspect(look, sources, names, text, cursor, detail):
-    """What stands at the cursor: None, or its name, type, signature, documentation and, with detail 1, its source.
+    """Returns None, or the name, type, signature, documentation and, with detail 1, source of the object at the cursor.
 
-    look: the library's module `inspect`. sources: those of the session.
+    look: the library's module `inspect`. sources: the `Sources` of the session.
     """
     look.functools = sys.modules.get("functools", look.functools)  # the program may have used its partial()
     after = re.match(r"\w*", text[cursor:]).group()
@@ -147,8 +147,8 @@ def cut(text):
 
 
 def is_complete(text):
-    """(complete | incomplete | invalid, the indentation of the next line)."""
-    # Python 3.9 takes the line after the backslash, which is yet to come, for an empty one
+    """Returns (complete | incomplete | invalid, the indentation of the next line)."""
+    # for Python 3.9, the line after the backslash, which does not exist yet, is an empty line
     begun = text[:-1] if text.endswith("\\\n") else text
     try:
         with Lent(warnings), warnings.catch_warnings():
@@ -162,7 +162,7 @@ def is_complete(text):
 
 
 def unfinished(text):
-    """For a text that codeop takes for the beginning of something: whether more text can complete it."""
+    """Returns the same for a text that is incomplete for codeop: whether more text can complete it."""
     indent = indent_of(text.split("\n")[-1])
     if text.rstrip(" \t").endswith(("\\", "\\\n", "\\\r\n")):
         return "incomplete", indent
@@ -194,9 +194,9 @@ def compiles(text):
 
 
 def open_block(text):
-    """The indentation of the block in which the text ends; None where it ends in none.
+    """Returns the indentation of the block in which the text ends; None where it ends in none.
 
-    Such a block goes on until an empty line.
+    Such a block continues until an empty line.
     """
     if not text.split("\n")[-1].strip():
         return None

@@ -1,4 +1,4 @@
-"""Expressions that are evaluated apart from each other: a name that one assigns, the next does not find."""
+"""Expressions that are evaluated separately: an expression does not find names that another one has assigned."""
 
 import linecache
 
@@ -7,25 +7,25 @@ import values
 
 hidden = kind.hidden
 
-#: NAME: the name of an expression in tracebacks. MOST: how many are kept compiled, of at most LONGEST characters each,
-#: and how many functions.
+#: NAME: the name of an expression in tracebacks. MOST: how many expressions, of at most LONGEST characters each, are
+#: stored as code; and how many functions are stored.
 NAME, MOST, LONGEST = "<expression>", 512, 4096
-#: What an expression could change. Of all other values that cross, one object does for all expressions.
+#: Types of values that an expression could change. Of all other values, all expressions share one object.
 CHANGEABLE = (list, tuple, dict, set)
 
 
 class Expressions:
-    """What expressions have in common. new_function: makes a function that calls the caller's of that name."""
+    """The shared state of expressions. new_function: makes a function that calls the caller's of that name."""
 
     def __init__(self, new_function):
         self.new_function = new_function
         self.functions = {}
         self.lent = {}  # values that an expression could change, encoded
-        self.known = {}  # of sources, the oldest first: the code, and which of these values it names
+        self.known = {}  # by source, the oldest first: the code, and the names of these values in it
 
     @hidden
     def lend(self, names, functions):
-        """Takes what all expressions are given, and returns what belongs into the namespace for that."""
+        """Stores the values and functions for all expressions, and returns their names for the namespace."""
         for name, value in names.items():
             if isinstance(value, CHANGEABLE):
                 self.lent[name] = values.encode(value, 1 << 30)
@@ -42,7 +42,7 @@ class Expressions:
 
     @hidden
     def prepared(self, source, flags):
-        """The code of an expression, and the names of lent values in it."""
+        """Returns the code of an expression, and the names of lent values in it."""
         found = self.known.get(source)
         if found is None:
             code = compile(source.lstrip(" \t"), NAME, "eval", flags, True)
@@ -55,7 +55,7 @@ class Expressions:
 
     @hidden
     def scope(self, base, lent, names, functions):
-        """The namespace of an expression: a copy of `base`, lent values as they came, and what is its alone."""
+        """Returns the namespace of an expression: a copy of `base`, new copies of lent values, and its own names."""
         scope = base.copy()
         for name in lent:
             scope[name] = values.decode(self.lent[name], 1 << 30)
@@ -66,5 +66,5 @@ class Expressions:
 
     @hidden
     def show(self, source):
-        """Lets a traceback show the lines of an expression."""
+        """Stores the lines of an expression for tracebacks."""
         linecache.cache[NAME] = len(source), None, (source + "\n").splitlines(True), NAME

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 FigureCanvas = FigureCanvasAgg
-#: How figures are drawn: type, format of the file, and how many times as many pixels as the figure says.
+#: How figures are drawn: type, format of the file, and the factor for the figure's number of pixels.
 DRAWN = {
     "png": ("image/png", "png", 1),
     "retina": ("image/png", "png", 2),
@@ -23,7 +23,7 @@ DRAWN = {
 }
 ALIASES = {"png2x": "retina"}
 formats = ("png",)
-#: Whether a figure was made that the end of the cell shows.
+#: Whether a figure was made that is shown at the end of the cell.
 has_new = False
 
 
@@ -55,7 +55,7 @@ def close_all():
 
 
 def end_cell(error):
-    """Shows what a cell has drawn. error: the exception that has ended it; after an interrupt nothing is drawn."""
+    """Shows the figures of a cell. error: the exception that has ended it; after an interrupt nothing is drawn."""
     global has_new
     if isinstance(error, KeyboardInterrupt):
         has_new = False
@@ -65,7 +65,7 @@ def end_cell(error):
 
 
 def set_matplotlib_formats(*names):
-    """Chooses the formats of figures, of "png", "retina" (PNG of twice the pixels) and "svg"."""
+    """Sets the formats of figures: "png", "retina" (PNG with twice the pixels), "svg"."""
     global formats
     wanted = tuple(ALIASES.get(name, name) for name in names)
     for name in wanted:
@@ -75,7 +75,7 @@ def set_matplotlib_formats(*names):
 
 
 def looks_of(figure):
-    """A figure as (data by MIME type, metadata); nothing for an empty one."""
+    """Returns a figure as (data by MIME type, metadata); an empty figure has no data."""
     data, metadata = {}, {}
     if figure.canvas is None:
         FigureCanvas(figure)
@@ -94,6 +94,6 @@ def looks_of(figure):
     return data, metadata
 
 
-# Chosen by the program; else matplotlib was made interactive when it was loaded.
+# Chosen by the program; otherwise matplotlib was made interactive when it was loaded.
 if os.environ.get("MPLBACKEND") != f"module://{__name__}":
     matplotlib.interactive(True)

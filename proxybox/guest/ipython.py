@@ -1,4 +1,4 @@
-"""What stands for IPython where it is not installed: `IPython.display`. There is no shell."""
+"""A replacement of IPython where it is not installed: `IPython.display`. It has no shell."""
 
 version_info = (9, 0, 0, "")
 __version__ = "9.0.0"

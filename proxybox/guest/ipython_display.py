@@ -1,7 +1,7 @@
-"""What stands for IPython.display where IPython is not installed.
+"""A replacement of IPython.display where IPython is not installed.
 
-Each class holds data and says of which type it is. Whether a page shows that is decided outside of the box. Nothing is
-fetched from an address: a box has no network.
+Each class has data and their type. Code outside of the box decides whether a page shows them. No data are fetched from
+an address: a box has no network.
 """
 
 import base64
@@ -23,12 +23,12 @@ __all__ = [
     "publish_display_data", "update_display",
 ]  # fmt: skip
 
-#: How the files of pictures begin.
+#: The first bytes of files of pictures.
 BEGINNINGS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF87a": "gif", b"GIF89a": "gif"}
 
 
 def of_type(mime):
-    """A function that shows objects that know their data of one type, or with raw that data itself."""
+    """Returns a function that shows objects by their data of one type, or the data themselves with `raw`."""
 
     def show(*objects, raw=False, metadata=None, **_):
         for thing in objects:
@@ -74,7 +74,7 @@ class DisplayObject:
                 self.data = file.read()
 
     def shown(self):
-        """What a method `_repr_*_` returns."""
+        """Returns the result of a method `_repr_*_`."""
         return (self.data, self.metadata) if self.metadata else self.data
 
     def __repr__(self):
@@ -82,7 +82,7 @@ class DisplayObject:
 
 
 class TextDisplayObject(DisplayObject):
-    """A text; where its type cannot be shown, the text itself is."""
+    """A text. Where its type cannot be shown, the plain text is shown."""
 
     def __init__(self, data=None, url=None, filename=None, metadata=None):
         super().__init__(data, url, filename, metadata)
@@ -125,7 +125,7 @@ class Latex(TextDisplayObject):
 
 
 class Math(Latex):
-    """A formula in LaTeX, without the signs around it."""
+    """A formula in LaTeX, without the $ around it."""
 
     def _repr_latex_(self):
         text = r"$\displaystyle %s$" % self.data.strip("$")
@@ -141,7 +141,7 @@ class SVG(TextDisplayObject):
         super().__init__(data.decode() if isinstance(data, bytes) else data, url, filename, metadata)
 
     def reload(self):
-        """Reads the file again, and leaves out what stands before the drawing."""
+        """Reads the file again, and drops the text before the drawing."""
         super().reload()
         if isinstance(self.data, str):
             self.data = self.data[max(self.data.find("<svg"), 0) :]

@@ -1,4 +1,4 @@
-"""What stands for IPython.core.display_functions, also in a real IPython: there is no shell that could display."""
+"""A replacement of IPython.core.display_functions, also in a real IPython, because no shell could display."""
 
 import builtins
 

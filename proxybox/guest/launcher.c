@@ -1,6 +1,5 @@
-/* The launcher runs between the controller's spawn and the interpreter's exec, and gives up everything that a process
- * can give up by itself. It runs before any untrusted code exists, and reports on the control socket what it could not
- * do.
+/* The launcher runs between the controller's spawn and the interpreter's exec, and drops all privileges that a process
+ * can drop by itself. It runs before any untrusted code exists, and reports failed steps on the control socket.
  *
  *     usage: launcher PARENT UID GID NICE CPU CPU_SECONDS FLAGS PROGRAM ARGV0 [ARG...]
  *
@@ -10,7 +9,7 @@
  *              ├── init        first process of the pid namespace: waits; when it is killed, all others in it are
  *              └── guest       its sibling: executes the interpreter
  *
- * Where namespaces cannot be had, the launcher itself becomes the guest.
+ * Where namespaces are not available, the launcher itself becomes the guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,8 +45,8 @@ static void must(long result, const char *step)
         fail(step);
 }
 
-/* Whether the controller still lives can be read from the control socket only: a parent outside the pid namespace has
- * no process id inside it. */
+/* Only the control socket shows whether the controller still lives: a parent outside the pid namespace has no process
+ * id inside it. */
 static void die_with_controller(void)
 {
     char byte;
@@ -65,8 +64,8 @@ static void drop_identity(long uid, long gid)
     must(setresuid((uid_t)uid, (uid_t)uid, (uid_t)uid), "setresuid");
 }
 
-/* Dropping from the bounding set needs CAP_SETPCAP, so this comes first. Without that capability, no_new_privs keeps
- * exec from giving any. */
+/* Dropping from the bounding set needs CAP_SETPCAP, so this comes first. Without that capability, no_new_privs prevents
+ * that exec gives any. */
 static void drop_bounding_set(void)
 {
     for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
@@ -113,8 +112,8 @@ static void must_limit(int resource, rlim_t value, const char *name)
         fail(name);
 }
 
-/* Returns the errno of a limit that was refused and that no box depends on: the seal lets no guest lock memory or make a
- * message queue. gVisor refuses some limits to everybody. */
+/* Sets limits. Returns the errno of a refused limit on which no box depends: the seal lets no guest lock memory or make
+ * a message queue. gVisor always refuses some limits. */
 static int set_limits(rlim_t cpu_seconds)
 {
     must_limit(RLIMIT_CORE, 0, "setrlimit(RLIMIT_CORE)");
@@ -136,8 +135,8 @@ static int write_text(const char *path, const char *text)
     return error;
 }
 
-/* The guest gets ordinary scheduling and is the first to be killed when memory runs out, even if the controller has
- * real-time priority or is protected from the out-of-memory killer. */
+/* Gives the guest ordinary scheduling, and makes it the first to be killed when memory runs out, even if the controller
+ * has real-time priority or is protected from the out-of-memory killer. */
 static void lower_priority(int nice_value, int cpu)
 {
     cpu_set_t one;
@@ -161,7 +160,7 @@ static int map_own_id(const char *path, unsigned id)
 
 /* Enters all the namespaces as a user without privileges. Returns 0, or the errno of the step that has failed. The ids stay
  * what they are, and no others are mapped. The user namespace comes first and alone: some hosts allow its creation but
- * no operation in it, and this is found out before there is a pid namespace that waits for children. */
+ * no operation in it, and this has to show before a pid namespace exists that waits for children. */
 static int enter_namespaces(int32_t *step)
 {
     int error;
@@ -169,7 +168,7 @@ static int enter_namespaces(int32_t *step)
     *step = STEP_USER;
     if (unshare(CLONE_NEWUSER) < 0)
         return errno;
-    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* the change of ids has made the files in /proc/self root's */
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* after the change of ids, the files in /proc/self belong to root */
     *step = STEP_UID_MAP;
     if ((error = map_own_id("/proc/self/uid_map", uid)))
         return error;
@@ -215,7 +214,7 @@ static _Noreturn void be_init(void)
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
     signal(SIGCHLD, SIG_IGN);
-    close_all(); /* this closes the launcher's pipe, which tells the launcher that all the steps above are done */
+    close_all(); /* this closes the launcher's pipe, by which the launcher notices that all the steps above are done */
     for (;;)
         pause();
 }
@@ -225,7 +224,7 @@ struct start {
     struct launch_report report;
 };
 
-/* The report goes first: after it the controller knows all the processes that exist, whatever fails later. */
+/* The report is sent first: after it the controller knows all the processes, even if a later step fails. */
 static int be_guest(void *argument)
 {
     const struct start *start = argument;
@@ -241,7 +240,8 @@ static int be_guest(void *argument)
 }
 
 /* Creates two siblings, both children of the controller itself. The guest borrows this process's memory until its exec.
- * This process ends when the init process has given up all that it had, and the controller waits for that end. */
+ * This process ends when the init process has dropped its privileges and descriptors. The controller waits for that
+ * end. */
 static _Noreturn void become_two(struct start *start)
 {
     static char stack[64 * 1024] __attribute__((aligned(16)));
@@ -301,7 +301,7 @@ int main(int argc, char **argv)
     if (start.report.namespaces == 0) {
         /* The kernel counts pending signals for a user in a user namespace, and again for the user outside it against
          * the limit of the process that made the namespace. So this limit is set after the namespace is made, and
-         * counts the signals of this namespace only. Without a namespace all boxes of a user have one count, and a few
+         * counts the signals of this namespace only. Without a namespace all boxes of a user share one count, and a few
          * boxes could use up a low limit. */
         int signals = limit(RLIMIT_SIGPENDING, MAX_PENDING_SIGNALS);
         start.report.limits = start.report.limits ? start.report.limits : signals;

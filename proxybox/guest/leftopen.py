@@ -1,7 +1,7 @@
-"""Files that a command of a session has left open for writing: what is still in a buffer is written to the file.
+"""Files that a command of a session has left open for writing: their buffers are written to the files.
 
-A PyPy closes a file that nothing refers to only when its garbage collector finds it; so does a CPython with one in a
-cycle. The controller knows which files are open, and asks for this where there are any (controller/warm/leftopen.py).
+A PyPy closes a file without references only when its garbage collector finds it; so does a CPython with a file in a
+cycle. The controller knows which files are open, and requests this if there are any (controller/warm/leftopen.py).
 """
 
 import _io
@@ -12,40 +12,40 @@ import kind
 
 hidden = kind.hidden
 
-#: The classes whose objects keep what is written in a buffer.
+#: The classes whose objects have a buffer for written data.
 TEXT = _io.TextIOWrapper
 WRITERS = (TEXT, _io.BufferedWriter, _io.BufferedRandom)
 
 
 class LeftOpen:
-    """What writes to files that stay open. Both methods are given descriptors of files."""
+    """The objects that write to files which stay open. `close` and `save` get descriptors of files."""
 
     def __init__(self):
-        self.collect, self.objects = gc.collect, gc.get_objects  # whatever the program makes of these names
+        self.collect, self.objects = gc.collect, gc.get_objects  # stored, because the program may replace these names
         self.known = []  # weak references
 
     @hidden
     def close(self, descriptors):
-        """Has what nothing refers to closed."""
-        if kind.SEES_GARBAGE:  # in a cycle the bytes may be closed first, and what is in the text's buffer lost
+        """Collects garbage, which closes files without references."""
+        if kind.SEES_GARBAGE:  # in a cycle the binary file may be closed first, and the text's buffer lost
             flushed(self.writers(descriptors))
         self.collect()
 
     @hidden
     def save(self, descriptors):
-        """Does the same for what others wrote to when they were closed, and remembers all that is open after that."""
+        """Collects once more, for files to which others wrote when they were closed; then remembers all open files."""
         self.collect()
         self.known += self.writers(descriptors)
 
     @hidden
     def flush(self):
-        """Flushes what is remembered, and forgets what is closed. This is done after each command."""
-        known, self.known = self.known, []  # an interrupt forgets what cannot be flushed in time
+        """Flushes the remembered files, and forgets closed ones. This is done after each command."""
+        known, self.known = self.known, []  # an interrupt forgets files that were not flushed in time
         self.known = flushed(known)
 
     @hidden
     def writers(self, descriptors):
-        """Weak references to all that writes to these files: text first, which is flushed to the bytes."""
+        """Returns weak references to the writers of these files: text first, which is flushed to the binary files."""
         found = {}
         for each in self.objects():
             made = type(each)
@@ -58,7 +58,7 @@ class LeftOpen:
 
 @hidden
 def number_of(file):
-    """The descriptor of an open file; None where it has none."""
+    """Returns the descriptor of an open file; None where it has none."""
     try:
         return file.fileno()
     except Exception:
@@ -67,7 +67,7 @@ def number_of(file):
 
 @hidden
 def flushed(references):
-    """Flushes files, and returns those that are open still. What cannot be written stays in its buffer."""
+    """Flushes files, and returns those that are still open. Data that cannot be written stay in the buffer."""
     still = []
     for reference in references:
         file = reference()

@@ -1,12 +1,12 @@
 """The part of the bootstrap that only a CPython has. on_pypy.py has the same names.
 
-CPython hides no frames. So the program is called from where nothing of ours is on the stack: while CPython reports an
-exception that has ended the bootstrap, it calls sys.excepthook, and that is a C function (stub_frames.c).
+CPython cannot hide frames. So the program is called when none of our frames is on the stack: while CPython reports an
+exception that has ended the bootstrap, it calls sys.excepthook, which is a C function here (stub_frames.c).
 """
 
 import sys
 
-#: Where the code of our frames is.
+#: The file names of our frames' code.
 FILES = frozenset(
     f"/usr/lib/proxybox/{name}.py"
     for name in (
@@ -58,11 +58,11 @@ class Calls:
         return self.ctypes.dlsym(self.ctypes.dlopen(None, 0), name)
 
     def stub(self, name):
-        """A function of the stub's, or of libc, which returns nothing."""
+        """Returns a function of the stub, or of libc, without a result."""
         return self.plain(self.address(name))
 
     def taking_objects(self, name, count):
-        """A function of the stub's that takes and returns Python's objects, and holds the GIL."""
+        """Returns a function of the stub that takes and returns Python's objects, and holds the GIL."""
         if name in self.made:
             return self.made[name]
 
@@ -75,7 +75,7 @@ class Calls:
         return self.made[name]
 
     def running_file(self, name):
-        """A function of the stub's that takes the path of a script and returns a number, and holds the GIL."""
+        """Returns a function of the stub that takes the path of a script and returns a number, and holds the GIL."""
 
         class Path(self.ctypes._SimpleCData):
             _type_ = "z"
@@ -91,9 +91,9 @@ class Calls:
         return Function(self.address(name))
 
     def make_immortal(self, objects):
-        """References to these are not counted any more (PEP 683), which would write into their pages.
+        """Ends the counting of references to these objects (PEP 683), because it would write into their pages.
 
-        Each version marks them in its own way; those of which the way is not known go on to be counted.
+        Each version marks them in its own way; in versions that are not known here, nothing changes.
         """
         if (3, 12) <= sys.version_info < (3, 14):
             for each in objects:
@@ -116,15 +116,16 @@ class Calls:
         return bytes(memoryview(buffer).cast("B")[:size])
 
     def ask(self, number, message, buffer, room):
-        """What syscall(2) returns, and errno."""
+        """Returns the result of syscall(2), and errno."""
         size = self.syscall(number, message, len(message), buffer, room)
         return size, self.ctypes.get_errno() if size < 0 else 0
 
 
 def settle(calls, gc, is_zygote):
-    """Keeps from what the copies share what would write into it.
+    """Avoids writes into the memory that the copies share.
 
-    That is the garbage collector, and at the end of each program the counts of references to all modules and names.
+    These come from the garbage collector, and at the end of each program from the reference counts of all modules and
+    names.
     """
     if is_zygote:
         gc.collect()
@@ -138,21 +139,21 @@ def fork(calls):
 
 
 def born():
-    """Is called first in each copy."""
+    """Runs first in each copy."""
 
 
 # --- how a program is run ---------------------------------------------------------------------------------------------
 
-#: What a new module __main__ has besides.
+#: Further names of a new module __main__.
 NAMES = ("__annotations__", "__builtins__") if sys.version_info < (3, 14) else ("__builtins__",)
 #: Whether the loader of a script has its absolute path.
 LOADS_ABSOLUTE = True
-#: Whether gc.get_objects has what nothing refers to any more.
+#: Whether gc.get_objects also returns objects without references.
 SEES_GARBAGE = True
 
 
 def run_text(text, names):
-    """What runs the text that -c was given."""
+    """Returns the code of the text of -c."""
     # before 3.10 a declaration of the encoding counted
     code = compile(text if sys.version_info >= (3, 10) else text.encode(), "<string>", "exec", 0, True)
     if sys.version_info >= (3, 13):  # its lines are shown
@@ -163,46 +164,46 @@ def run_text(text, names):
 
 
 def broken(link, path, error):
-    """Ends a program whose script cannot be compiled. Of a file the interpreter tells more than of a text."""
+    """Ends a program whose script cannot be compiled. The interpreter reports more for a file than for a text."""
     status = link.calls.running_file("proxybox_run_file")(path.encode("utf-8", "surrogateescape"))
     raise SystemExit(1 if status else 0)  # before 3.12 a file ended at a null byte
 
 
 def folder_of(path):
-    """The folder of a script, without symbolic links."""
+    """Returns the folder of a script, without symbolic links."""
     posix, posixpath = sys.modules["posix"], sys.modules["posixpath"]
     try:
         path = posixpath.join(posixpath.dirname(path), posix.readlink(path))
     except OSError:
-        pass  # no link
+        pass  # not a link
     return posixpath.realpath(posixpath.dirname(path))
 
 
 def cannot_open(path, error):
-    """Says that there is no such script; returns the exit status."""
+    """Prints that the script cannot be opened; returns the exit status."""
     print(f"{sys.executable}: can't open file {path!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
     return 2
 
 
 def exit_status(code):
-    """The exit status of SystemExit's code, an int. Any other raises an exception, and is printed."""
+    """Returns the exit status of SystemExit's code, an int. Raises for another code, which is then printed."""
     if not isinstance(code, int):
         raise TypeError
     return code
 
 
 class Begin(Exception):
-    """Ends the frames of the bootstrap. steps: what is carried out then (stub_frames.c)."""
+    """Ends the frames of the bootstrap. steps: the generator that is carried out then (stub_frames.c)."""
 
     def __init__(self, steps):
         self.steps = steps
 
 
 def start(main, link, own):
-    """Does what `main` returns: (function, arguments) of a program, or the steps of a session.
+    """Carries out the result of `main`: (function, arguments) of a program, or the steps of a session.
 
-    It is done by steps: what a generator yields, (function, arguments), is called with no frame beneath it, and what
-    comes of that, (result, exception), is sent back into the generator.
+    A generator yields steps, (function, arguments). Each function is called with no frame below it, and (result,
+    exception) is sent back into the generator.
     """
     lead = link.calls.taking_objects("proxybox_lead", 3)
     sys.excepthook = lead
@@ -210,7 +211,7 @@ def start(main, link, own):
 
 
 def lead(steps):
-    """Carries out steps in the middle of a program, for a look into it: there are frames beneath."""
+    """Carries out steps in the middle of a program, for an inspection: there are frames below."""
     came = None
     while True:
         todo = steps.send(came)
@@ -221,7 +222,7 @@ def lead(steps):
 
 
 def from_start_to_end(main, link, own):
-    """The steps of everything, which never end: the process does."""
+    """Yields all steps of a program or session, and of its end, which ends the process."""
     sys.excepthook = sys.__excepthook__
     for name in LAST:
         vars(sys).pop(name, None)
@@ -235,7 +236,7 @@ def from_start_to_end(main, link, own):
 
 
 def whole(todo, end):
-    """The steps of a program, or of a session."""
+    """Yields the steps of a program, or of a session."""
     end.keep(todo)
     if type(todo) is not tuple:
         yield from todo  # which never ends
@@ -247,7 +248,7 @@ def whole(todo, end):
 
 
 def result_of(came):
-    """What came of a step: returns its result, or raises its exception."""
+    """Returns the result of a step, or raises its exception."""
     result, error = came
     if error is not None:
         raise error
@@ -255,7 +256,7 @@ def result_of(came):
 
 
 def cut(error):
-    """Takes our frames from an exception, and from those that it came from."""
+    """Removes our frames from the traceback of an exception, and from those of its causes."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -264,7 +265,7 @@ def cut(error):
 
 
 def without_ours(trace):
-    """A traceback without our frames: those from which the program was called, and a handler of ours in the middle."""
+    """Returns a traceback without our frames: those that called the program, and one of our handler in the middle."""
     while trace is not None and is_ours(trace.tb_frame):
         trace = trace.tb_next
     last = trace
@@ -284,17 +285,16 @@ def is_ours(frame):
 # --- the end of a program ---------------------------------------------------------------------------------------------
 
 LAST = ("last_exc", "last_type", "last_value", "last_traceback")
-#: What is None in sys while modules are cleared.
+#: Names in sys that are None while modules are cleared.
 GONE = ("path", "argv", "ps1", "ps2", *LAST, "path_hooks", "path_importer_cache", "meta_path", "__interactivehook__")
 SIGINT = 2
 
 
 class End:
-    """Ends a process as Py_RunMain and Py_FinalizeEx do, as far as a program can tell.
+    """Ends a process as Py_RunMain and Py_FinalizeEx do, as far as a program can notice.
 
-    What those do besides is to take apart the interpreter itself, which is three quarters of their time and writes into
-    all that a copy shares with others. Where another thread runs, or a stream cannot be flushed, the interpreter ends
-    itself.
+    These also destroy the interpreter itself, which takes three quarters of their time and writes into the memory that
+    copies share. Where another thread runs, or a stream cannot be flushed, the interpreter ends in its own way.
     """
 
     def __init__(self, link, own):
@@ -303,22 +303,22 @@ class End:
         self.gc, self.ref, self.thread = own("gc"), own("_weakref").ref, sys.modules["_thread"]
         self.module = type(sys)
         self.posix, self.signal = sys.modules["posix"], own("_signal")
-        self.modules = sys.modules  # whatever the program makes of that name
+        self.modules = sys.modules  # stored, because the program may replace that name
         self.builtins = self.modules["builtins"]
         self.keep(None)
 
     def keep(self, todo):
-        """Keeps the modules that are there before the program begins, and the namespace of a script."""
+        """Stores the modules from before the program begins, and the namespace of a script."""
         self.script = todo[1][1] if type(todo) is tuple and todo[0] is exec and "__file__" in todo[1][1] else {}
         self.names = set(vars(self.builtins))
         self.kept = {id(module): module for name, module in self.modules.items() if name != "__main__"}
 
     def steps(self, raised):
-        """raised: the exception that the program has ended with, if it has; it is taken out."""
+        """Yields the steps of the end. raised: a list with the program's exception, if any; it is emptied."""
         status, interrupted = 0, isinstance(raised and raised[0], KeyboardInterrupt)
         if raised and isinstance(raised[0], SystemExit) and not sys.flags.inspect:
             status = yield from self.status(raised.pop().code)
-            yield tuple, ()  # who carries out the steps has the exception until then, and with it the program's names
+            yield tuple, ()  # until the next step, `proxybox_lead` holds the exception, and with it the program's names
         else:
             if raised:
                 yield self.report, (raised.pop(), None)
@@ -332,7 +332,7 @@ class End:
             raise SystemExit(status)
         try:
             self.clear()
-        except BaseException:  # the program has changed what this is made of: builtins, sys.modules
+        except BaseException:  # the program has changed builtins or sys.modules
             pass
         if not flush("stdout", "stderr"):
             status = 120
@@ -342,7 +342,7 @@ class End:
         self.exit(status)
 
     def status(self, code):
-        """The exit status of SystemExit's code. What is no number is printed."""
+        """Returns the exit status of SystemExit's code. A code that is no number is printed."""
         if code is None or isinstance(code, int):
             return 0 if code is None else code & 0xFF if -(1 << 31) <= code < 1 << 31 else 0xFF
         if getattr(sys, "stderr", None) is None:
@@ -363,11 +363,11 @@ class End:
         except BaseException as error:
             cut(error)
             failed.append(error)
-        if failed and name != "atexit":  # which has told of its own
+        if failed and name != "atexit":  # atexit reports its own
             yield self.report, (failed.pop(), module)
 
     def clear(self):
-        """Takes apart the program's modules: see finalize_modules in CPython's pylifecycle.c."""
+        """Clears the program's modules: see finalize_modules in CPython's pylifecycle.c."""
         sys.is_finalizing = finalizing
         self.gc.callbacks.clear()
         self.gc.collect()
@@ -383,7 +383,7 @@ class End:
                     found.append(self.ref(self.modules[name]))
                 self.modules[name] = None
             except TypeError:
-                pass  # no module
+                pass  # not a module
         self.modules.clear()
         for name in vars(self.builtins).keys() - self.names:
             delattr(self.builtins, name)
@@ -393,7 +393,7 @@ class End:
                 self.empty(vars(module()))
 
     def empty(self, names):
-        """As _PyModule_ClearDict: first what begins with one underscore."""
+        """As _PyModule_ClearDict: clears names with one leading underscore first."""
         for private in (True, False):
             for name in list(names):
                 if name != "__builtins__" and (not private or (name[:1] == "_" and name[1:2] != "_")):
@@ -401,7 +401,7 @@ class End:
 
 
 def flush(*names):
-    """Flushes the program's streams. Whether that went well."""
+    """Flushes the program's streams. Returns whether that succeeded."""
     went_well = True
     for name in names:
         stream = getattr(sys, name, None)

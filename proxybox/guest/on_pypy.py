@@ -6,10 +6,10 @@ import __pypy__
 
 #: Such frames are in no traceback, and sys._getframe does not return them.
 hidden = __pypy__.hidden_applevel
-#: Where the code of our frames is, of which more than one is seen: nowhere.
+#: The file names of our frames' code, where frames are visible: none, because PyPy hides all but one.
 FILES = frozenset()
 try:
-    # Keeps the JIT from tracing from the loop below into code that is new each time: it would compile without end.
+    # Stops the JIT from tracing from the loop below into code that is new each time: it would compile endlessly.
     from pypyjit import residual_call as apart
 except ImportError:  # a PyPy without residual_call
 
@@ -33,7 +33,7 @@ class Calls:
         return self.cffi.load_library(None, 0).load_function(kind, name)
 
     def stub(self, name):
-        """A function of the stub's, which takes nothing and returns nothing."""
+        """Returns a function of the stub without arguments and a result."""
         return self.function(name, (), self.cffi.new_void_type())
 
     def buffer(self, size):
@@ -45,7 +45,7 @@ class Calls:
 
     @hidden
     def ask(self, number, message, buffer, room):
-        """What syscall(2) returns, and errno."""
+        """Returns the result of syscall(2), and errno."""
         place = self.cffi.from_buffer(self.chars, message)
         null = self.cffi.newp(self.chars, 1) if buffer is None else buffer
         size = self.syscall(number, place, len(message), null, room)
@@ -53,15 +53,15 @@ class Calls:
 
 
 def settle(calls, gc, is_zygote):
-    """Gives back the memory that the start has used and nothing is in (stub_nursery.c)."""
+    """Frees the memory that the start has used and that is empty now (stub_nursery.c)."""
     if is_zygote:
         gc.collect()
     forget = calls.stub("proxybox_forget_nursery")
-    gc.disable_finalizers()  # from here on nothing is made that is not needed for this
+    gc.disable_finalizers()  # from here on, only objects for this are made
     if is_zygote:
         gc.collect()
     else:
-        gc.collect_step()  # which does not look at what is old
+        gc.collect_step()  # this does not visit old objects
     forget()
     gc.enable_finalizers()
 
@@ -73,24 +73,24 @@ def fork(calls):
 
 
 def born():
-    """Is called first in each copy."""
-    __pypy__.debug_start("proxybox")  # PyPy asks in each copy whether it has a terminal: now, and not at its end
+    """Runs first in each copy."""
+    __pypy__.debug_start("proxybox")  # PyPy checks in each copy whether it has a terminal: now, and not at its end
     __pypy__.debug_stop("proxybox")
 
 
 # --- how a program is run ---------------------------------------------------------------------------------------------
 
-#: What a new module __main__ has besides.
+#: Further names of a new module __main__.
 NAMES = ("__builtins__", "__annotations__")
 #: Whether the loader of a script has its absolute path.
 LOADS_ABSOLUTE = False
-#: Whether gc.get_objects has what nothing refers to any more.
+#: Whether gc.get_objects also returns objects without references.
 SEES_GARBAGE = False
 
 
 @hidden
 def run_text(text, names):
-    """What runs the text that -c was given."""
+    """Returns the code of the text of -c."""
     return exec, (text, names)
 
 
@@ -102,25 +102,25 @@ def broken(link, path, error):
 
 @hidden
 def folder_of(path):
-    """The folder of a script, without symbolic links."""
+    """Returns the folder of a script, without symbolic links."""
     return sys.pypy_resolvedirof(path)
 
 
 @hidden
 def cannot_open(path, error):
-    """Says that there is no such script; returns the exit status."""
+    """Prints that the script cannot be opened; returns the exit status."""
     print(f"{sys.executable}: can't open file {path}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
     return error.errno
 
 
 def exit_status(code):
-    """The exit status of SystemExit's code: whatever `int` accepts. Any other raises an exception, and is printed."""
+    """Returns the exit status of SystemExit's code, if `int` accepts it. Raises for others, which are then printed."""
     return int(code)
 
 
 @hidden
 def start(main, link, own):
-    """Does what `main` returns: (function, arguments) of a program, or the steps of a session.
+    """Carries out the result of `main`: (function, arguments) of a program, or the steps of a session.
 
     app_main.py, PyPy's own start, handles a program's exceptions and its exit.
     """
@@ -133,13 +133,13 @@ def start(main, link, own):
 
 
 def cut(error):
-    """Takes our frames from an exception: they are hidden."""
+    """Does nothing: our frames are hidden."""
 
 
 def lead(steps):
-    """Carries out steps, (function, arguments). Sends back what comes of each, (result, exception).
+    """Carries out steps, (function, arguments). Sends (result, exception) of each back.
 
-    This is the only visible frame below the program's: a signal's handler must be given one.
+    This is the only visible frame below the program's: a signal's handler must get one.
     """
     todo, missed = next(steps), None
     while True:
@@ -153,7 +153,7 @@ def lead(steps):
                         todo = steps.send((None, error))
                 except BaseException as caught:  # an interrupt between the program and its step
                     missed = caught
-        except BaseException as caught:  # and one just then; a command is interrupted once
+        except BaseException as caught:  # and another one just then; a command is interrupted once
             missed = caught
 
 
@@ -168,7 +168,7 @@ def take(steps, function, arguments, keywords={}):  # noqa: B006 - never changed
 
 @hidden
 def result_of(came):
-    """What came of a step: returns its result, or raises its exception."""
+    """Returns the result of a step, or raises its exception."""
     result, error = came
     if error is not None:
         raise error

@@ -1,10 +1,10 @@
 /* The overseer: a thread of the controller that ends guests which use more memory than they may (memory.py).
  *
- * It is in C, and has no part in Python, because the memory that a guest has reserved can be used faster than Python gets
- * to look: other threads of the program that the controller is part of may hold the interpreter's lock for long.
+ * It is in C only, because a guest can use its reserved memory before Python code can check it: other threads of the
+ * controller's process may hold the interpreter's lock for long.
  *
- * It makes nothing and moves no limit. It reads how much memory a process uses, and ends it by its pidfd. What it reads
- * is the kernel's; nothing that a guest says comes here.
+ * It makes no files and changes no limits. It reads how much memory a process uses, and ends the process by its pidfd.
+ * It reads only data of the kernel, and no messages of a guest.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,39 +28,39 @@
 
 struct guest;
 
-/* What a process uses, in bytes: the same sum as `space_and_use` in hostproc.py. 0 where it has ended. status: its opened
- * /proc/PID/status. */
+/* Returns the memory that a process uses, in bytes: the same sum as `space_and_use` in hostproc.py. 0 where it has
+ * ended. status: its opened /proc/PID/status. */
 PUBLIC uint64_t overseer_use(int pid, int status);
 
-/* From now on a guest is looked at. most: bytes that it may use, with what its interpreter has had at its start. cpus: on
- * how many it may run. places: as a cpu_set_t of so many bytes, where the overseer may run if it begins now; NULL for where
- * the caller does. The descriptors stay until `overseer_forget`. Returns 0, and in *watched what the functions below take,
- * or an errno. */
+/* Begins to check a guest. most: bytes that it may use, its interpreter's included. cpus: on how many it may run.
+ * places: a cpu_set_t of `size` bytes, the CPUs of the overseer's thread if it starts now; NULL for the caller's. The
+ * caller closes the descriptors only after `overseer_forget`. Returns 0, and in *watched the guest for the functions
+ * below, or an errno. */
 PUBLIC int overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, const void *places, size_t size,
                           struct guest **watched);
 
-/* The functions below do nothing, and return 0, where there is no guest (any more): NULL. */
+/* The functions below do nothing, and return 0, if the guest is NULL. */
 
-/* Whether it was ended because it used too much: true before it is. */
+/* Whether it is ended because it used too much: true already before the signal is sent. */
 PUBLIC int overseer_has_ended(const struct guest *guest);
 
-/* rests: the guest is stopped, and nobody looks at it. Else it goes on. */
+/* rests: the guest is stopped, and is not checked. 0: the checks continue. */
 PUBLIC void overseer_rest(struct guest *guest, int rests);
 
-/* Looks at it no more, and returns whether it was ended. The guest must not be passed here again. */
+/* Ends the checks, and returns whether the guest was ended. The guest must not be passed here again. */
 PUBLIC int overseer_forget(struct guest *guest);
 
 enum {
-    FASTEST = 6,             /* the most bytes that a CPU can use for the first time in a nanosecond: pages are cleared */
-    SHORTEST_NS = 1000000,   /* between two looks at a guest */
-    IDLE_NS = 4000000,       /* the same, at one that has cost nothing since the last */
-    LONGEST_NS = 50000000,   /* the same, at one that uses little, or has ended */
+    FASTEST = 6,             /* the most bytes of new memory that a CPU can use in a nanosecond: pages are cleared */
+    SHORTEST_NS = 1000000,   /* between two checks of a guest */
+    IDLE_NS = 4000000,       /* the same, without CPU time since the last check */
+    LONGEST_NS = 50000000,   /* the same, if it uses little, or has ended */
     STACK = 64 << 10,
-    STATUS = 8192, /* bytes of proc_pid_status(5), at the beginning of which the lines are that count */
-    NAMES = 4096,  /* bytes of the names of threads that are asked for at once */
+    STATUS = 8192, /* bytes of proc_pid_status(5); the lines that count are at the beginning */
+    NAMES = 4096,  /* bytes of the names of threads that are read at once */
 };
 
-/* spent_ns: CPU time at the last look. look_ns: when to look again. */
+/* spent_ns: CPU time at the last check. look_ns: the time of the next check. */
 struct guest {
     struct guest *before, *next;
     uint64_t most, spent_ns, look_ns;
@@ -96,7 +96,8 @@ static uint64_t told_by(int status)
     return kilobytes * 1024;
 }
 
-/* The kernel tells it by a thread, and the first one may have ended before the others (pthread_exit(3)). */
+/* The kernel reads the memory through a thread, and the first one may have ended before the others
+ * (pthread_exit(3)). */
 uint64_t overseer_use(int pid, int status)
 {
     char path[NAME_MAX + 16];
@@ -120,10 +121,10 @@ uint64_t overseer_use(int pid, int status)
     return used;
 }
 
-/* Then the number of a process may be another one's, and so may be what it uses. */
+/* Whether the process has ended: then its number, and the memory read, may be another process's. */
 static bool is_gone(int pidfd) { return poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 0) > 0; }
 
-/* Looks at a guest, and returns in how many nanoseconds to look again. */
+/* Checks a guest, and returns in how many nanoseconds to check again. */
 static uint64_t look(struct guest *guest)
 {
     uint64_t spent = time_of((clockid_t)(~(unsigned)guest->pid << 3 | 2)); /* clock_getcpuclockid(3) */
@@ -166,7 +167,7 @@ static void *run(void *unused)
     return NULL;
 }
 
-/* Between fork(2) and what follows, nothing here is being changed. The child has no such thread, and no guests. */
+/* During fork(2), no thread changes the data here. The child has no such thread, and no guests. */
 static void before_fork(void) { pthread_mutex_lock(&lock); }
 static void in_parent(void) { pthread_mutex_unlock(&lock); }
 
@@ -174,7 +175,7 @@ static void in_child(void)
 {
     for (struct guest *guest = all.next, *next; guest != &all; guest = next) {
         next = guest->next;
-        guest->before = guest->next = guest; /* so that it can still be forgotten */
+        guest->before = guest->next = guest; /* so that `overseer_forget` still works */
     }
     all.before = all.next = &all;
     runs = false;

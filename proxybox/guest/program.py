@@ -1,17 +1,17 @@
-"""Prepares a program, so that it finds the same as one that an interpreter runs by itself."""
+"""Prepares a program, so that it finds the same environment as with a bare interpreter."""
 
 import sys
 
 import kind
 
-#: How much of a file is read at once.
+#: How many bytes of a file are read at once.
 PIECE = 1 << 19
 # the source may hold null bytes: the compiler reports their position
 NULLS = getattr(sys.modules.get("_ast"), "PyCF_ACCEPT_NULL_BYTES", 0)
 
 
 def new_main(made=None):
-    """An empty module __main__. made: its class."""
+    """Returns an empty module __main__. made: its class."""
     module = (made or type(sys))("__main__")
     module.__loader__ = sys.__loader__
     for name in kind.NAMES:
@@ -22,7 +22,7 @@ def new_main(made=None):
 
 @kind.hidden
 def prepare(link, words, main_source=None, folder=None):
-    """The function, and its arguments, that run -c TEXT, -m MODULE, - or a path, with the program's own arguments.
+    """Returns the function and its arguments that run -c TEXT, -m MODULE, - or a path, with the program's arguments.
 
     It follows PyPy's app_main.py and CPython's Modules/main.c. main_source: the content of the file of that path, and
     folder: its folder, without symbolic links; None where they are not known.
@@ -77,7 +77,7 @@ def check_text(text):
 
 @kind.hidden
 def read(path):
-    """The content of a file, and whether it must be imported from instead of run: a folder or an archive."""
+    """Returns the content of a file, and whether it is imported from instead of run: a folder or an archive."""
     posix = sys.modules["posix"]
     content = b""
     try:
@@ -107,7 +107,7 @@ def is_archive(path):
 
 @kind.hidden
 def compiled(content):
-    """The code in a .pyc file."""
+    """Returns the code in a .pyc file."""
     import marshal
     from importlib._bootstrap_external import MAGIC_NUMBER
 

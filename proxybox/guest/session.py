@@ -1,6 +1,6 @@
 """The guest's side of a session: it receives one command at a time and sends back the result.
 
-Nothing here is trusted: the program shares this process. The controller treats everything that it receives as a claim.
+Nothing here is trusted: the program shares this process. The controller treats all messages as claims.
 """
 
 import __future__
@@ -39,8 +39,8 @@ for feature in __future__.all_feature_names:
 class Main(type(sys)):
     """The module __main__, whose class has a `__file__` so that `inspect.getsource` finds classes.
 
-    The namespace itself has no name `__file__`. Since Python 3.13 a class knows its line, but not in which source:
-    `inspect.getsource` would return lines of another one, and so finds none.
+    The namespace itself has no name `__file__`. Since Python 3.13 a class knows its line, but not its source:
+    `inspect.getsource` would return lines of another source, so it gets no file.
     """
 
     if sys.version_info < (3, 13):
@@ -48,11 +48,11 @@ class Main(type(sys)):
 
 
 class Sources:
-    """Lets tracebacks, warnings and `inspect` show lines of sources that have no file."""
+    """Provides lines of sources without a file, for tracebacks, warnings and `inspect`."""
 
     def __init__(self):
         self.count = 0
-        self.kept = _collections.deque()  # (name, how many of `lines` are its), the oldest first
+        self.kept = _collections.deque()  # (name, its number of `lines`), the oldest first
         self.uses = {}  # how often each name is in `kept`
         self.lines = []  # sources with classes, the newest first: of two classes with one name the newer is found
 
@@ -76,7 +76,7 @@ class Sources:
             cache[FILE] = len(self.lines), None, self.lines, FILE
 
     def of_class(self, look, thing):
-        """The source of a class that knows its line; None where there is none. look: the library's module `inspect`."""
+        """Returns the source of a class that knows its line, or None. look: the library's module `inspect`."""
         line, begin = vars(thing).get("__firstlineno__"), f"class {thing.__name__}"
         for name, _ in reversed(self.kept) if isinstance(line, int) and line > 0 else ():
             block = look.getblock(linecache.cache[name][2][line - 1 :])
@@ -94,7 +94,7 @@ class Sources:
                 cache.pop(name, None)
 
     def caches(self):
-        """The cache of our own linecache, and the program's where that is another module."""
+        """Yields the cache of our own linecache, and the program's if that is another module."""
         yield linecache.cache
         theirs = getattr(sys.modules.get("linecache"), "cache", None)
         if theirs is not linecache.cache and isinstance(theirs, dict):
@@ -114,8 +114,8 @@ class Namespace:
         self.do_reset()
 
     # --- commands: each returns a value -------------------------------------------------------------------------------
-    # Those that run the program's own code yield it, (function, arguments): it is called with no visible frame of ours
-    # beneath it, and what comes of it is sent back.
+    # Commands that run the program's own code yield it, (function, arguments): it is called with none of our visible
+    # frames below it, and its result is sent back.
 
     @hidden
     def run_exec(self, source, name, echo):
@@ -129,7 +129,7 @@ class Namespace:
         except BaseException as error:
             step = self.screen.end_cell(error)
             if step is not None:
-                yield step  # whatever comes of it: what is told is how the cell has ended
+                yield step  # its result is ignored: the cell's own exception is reported
             raise
         step = self.screen.end_cell()
         if step is not None:
@@ -141,7 +141,7 @@ class Namespace:
 
     @hidden
     def run_evaluate(self, source, names, functions):
-        """Evaluates an expression in a copy of the namespace, so that no name that it assigns stays there."""
+        """Evaluates an expression in a copy of the namespace, so that its assignments are dropped."""
         code, lent = self.expressions.prepared(source, self.flags | NULLS)
         scope = self.expressions.scope(self.names, lent, names, functions)
         try:
@@ -152,7 +152,7 @@ class Namespace:
 
     @hidden
     def do_lend(self, names, functions):
-        """Sets what `evaluate` finds each time: variables as they are now, and functions of the caller."""
+        """Sets names for each `evaluate`: variables with their current values, and functions of the caller."""
         self.names.update(self.expressions.lend(names, functions))
 
     @hidden
@@ -165,7 +165,7 @@ class Namespace:
 
     @hidden
     def run_left_open(self, what, descriptors):
-        """Is a command of the controller's own (controller/warm/leftopen.py). what: "close" or "save"."""
+        """A command that the controller itself sends (controller/warm/leftopen.py). what: "close" or "save"."""
         kind.result_of((yield getattr(self.left_open, what), (descriptors,)))
 
     @hidden
@@ -205,7 +205,7 @@ class Namespace:
 
     @hidden
     def parts(self, source, name, shows_value):
-        """The steps of statements, and of a last expression on its own where its value is shown."""
+        """Yields the steps of statements, and separately of a last expression whose value is shown."""
         tree, plain, asked = cells.parsed(source, name, self.flags | NULLS)
         self.sources.remember(source, name)
         for formats in asked:
@@ -221,12 +221,12 @@ class Namespace:
 
     @hidden
     def find(self, name):
-        """The object of a name in the namespace; the name may have dots."""
+        """Returns the object of a name in the namespace; the name may have dots."""
         return completion.look_up(self.names, name)
 
     @hidden
     def answer(self, command):
-        """The steps to the result of a command, encoded. Whatever of it is the program's code can be interrupted."""
+        """Yields the steps of a command; returns its encoded result. The program's code in it can be interrupted."""
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, self.theirs)
         self.told, self.running = False, True
@@ -239,7 +239,7 @@ class Namespace:
                     else:
                         value = yield from run(*command[1:])
                 finally:
-                    if command[0] != "fork":  # a CPython looks at the clock for each stream, and a copy's would go on
+                    if command[0] != "fork":  # a CPython reads the clock for each stream, also in a copy
                         flush()
                         if self.left_open.known:
                             self.left_open.flush()
@@ -268,21 +268,22 @@ class Namespace:
 
     @hidden
     def shield(self):
-        """Takes SIGINT back between commands. The program's own handler is kept for the next command."""
+        """Resets the handler of SIGINT between commands. The program's own handler is stored for the next command."""
         handler = _signal.getsignal(_signal.SIGINT)
         self.theirs = None if handler is _signal.default_int_handler else handler
         if self.theirs is not None:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
     def take_interrupts(self):
-        """Lets SIGINT interrupt the program and nothing else here.
+        """Makes SIGINT interrupt only the program, and no code here.
 
         It interrupts once in each command, wherever the program's own code runs.
         """
 
         files = kind.FILES
 
-        # Without a call: in one the next signal would be handled, and of a flood of signals each in that of the last.
+        # Makes no call before the checks: during a call the next signal would be handled, so many signals would nest
+        # handlers.
         @hidden
         def default_int_handler(number, frame):
             """Raises KeyboardInterrupt, while a command runs."""
@@ -292,7 +293,7 @@ class Namespace:
                 # None: in a function in C that was called from the steps (`session.call("time.sleep", 5)`)
                 seen = files and frame is not None and frame.f_code.co_filename in files
                 ours = self.told and (seen or frame is self.frame)
-            except UnboundLocalError:  # while a generator of ours ends, a PyPy has no frame to give
+            except UnboundLocalError:  # while one of our generators ends, a PyPy passes no frame
                 ours = True
             if not ours:
                 self.told = True
@@ -307,7 +308,7 @@ class Namespace:
 
 @hidden
 def tell(error):
-    """An exception, encoded: its type, message and traceback, each of bounded size."""
+    """Returns an exception, encoded: its type, message and traceback, each of bounded size."""
     name = name_of(type(error))
     try:
         message = str.__getitem__(str(error), slice(8192))
@@ -323,13 +324,13 @@ def tell(error):
 
 @hidden
 def name_of(made):
-    """The real name of a class, even if its metaclass says another."""
+    """Returns the real name of a class, even if its metaclass has another."""
     return type.__dict__["__name__"].__get__(made)[:256]
 
 
 @hidden
 def exit_code(code):
-    """The exit code as the interpreter computes it; another value than a number is printed, and the code is 1."""
+    """Returns the exit code as the interpreter computes it; for a value that is no number, prints it and returns 1."""
     if code is None:
         return 0
     try:
@@ -342,7 +343,7 @@ def exit_code(code):
 
 @hidden
 def flush():
-    """Flushes the streams that the program prints through now, and those that it has replaced."""
+    """Flushes the program's current output streams, and the original ones."""
     for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
         try:
             getattr(sys, name).flush()
@@ -352,7 +353,7 @@ def flush():
 
 @hidden
 def read(message):
-    """The command in a message of the controller's: marshal of texts and numbers, or else a value."""
+    """Returns the command in a message of the controller: marshal of texts and numbers, or a value."""
     if message[:1] == b"m":
         return marshal.loads(message[1:])  # noqa: S302 - the controller has made it
     return values.decode(message[1:], TASK)
@@ -360,7 +361,7 @@ def read(message):
 
 @hidden
 def steps(link, new_main, own, limit, new_function):
-    """The steps of a session: commands until the box ends. new_function: makes one that calls the caller's."""
+    """Yields the steps of a session: commands until the box ends. new_function: makes one that calls the caller's."""
     sys.argv[:] = [""]
     if hasattr(sys, "orig_argv"):
         del sys.orig_argv[1:]
@@ -400,7 +401,7 @@ def warm(new_main):
 
 
 def carry_out(steps):
-    """Carries out steps of which none fails."""
+    """Carries out steps that do not fail."""
     came = None
     try:
         while True:

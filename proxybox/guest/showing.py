@@ -1,10 +1,10 @@
-"""What a session shows besides what its program prints: the values of expressions, and what the program displays.
+"""Output of a session besides printed text: the values of expressions, and objects that the program displays.
 
     display(*objects, raw=False, metadata=None, clear=False, display_id=None)     clear_output(wait=False)
 
-As in IPython, an object may define its looks: `_repr_svg_`, `_repr_png_` and similar methods, and `_repr_mimebundle_`.
-Each object's repr is shown as well. The controller treats everything that comes from here as a claim; the code that
-shows it to a person decides how much of it may be seen.
+As in IPython, an object may define its representations: `_repr_svg_`, `_repr_png_` and similar methods, and
+`_repr_mimebundle_`. Each object's repr is shown as well. The controller treats all messages from here as claims; the
+code that shows them to a person decides which of them may be shown.
 """
 
 import builtins
@@ -16,7 +16,7 @@ import values
 
 hidden = kind.hidden
 
-#: The most characters of a repr; the rest is left out, and the text says so.
+#: The most characters of a repr; further characters are left out, and the text says so.
 LONGEST = 1 << 17
 METHODS = (
     ("image/svg+xml", "_repr_svg_"),
@@ -31,7 +31,7 @@ METHODS = (
 
 
 class DisplayHandle:
-    """What was displayed, to show something else in its place."""
+    """A handle of displayed objects, which can be replaced by others."""
 
     @hidden
     def __init__(self, display_id=None):
@@ -53,14 +53,14 @@ DisplayHandle.__module__ = "IPython.display"
 
 
 class Display:
-    """Tells the controller what to show. flush: a function that makes what was printed before come before it."""
+    """Sends objects to show to the controller. flush: a function that sends earlier printed text first."""
 
     def __init__(self, link, limit, flush):
         self.link, self.limit, self.flush = link, limit, flush
         self.installed = False
 
     def install(self):
-        """Defines the names that a program uses. They are defined once, and the program may change them."""
+        """Defines `display` and other names for the program. They are defined once, and the program may change them."""
         if self.installed:
             return
         self.installed = True
@@ -82,7 +82,7 @@ class Display:
 
     @hidden
     def show(self, kind, data, metadata):
-        """Says how something looks; what is too large to be sent is named instead."""
+        """Sends the representations of an object. If they are too large, sends their types instead."""
         try:
             self.say(kind, data, metadata)
         except ValueError:
@@ -95,7 +95,7 @@ class Display:
     def hook(self):
         @hidden
         def displayhook(value):
-            """Shows the value of an expression, and keeps it as `_`."""
+            """Shows the value of an expression, and stores it as `_`."""
             if value is None:
                 return
             builtins._ = None
@@ -113,8 +113,8 @@ class Display:
             """Shows objects as pictures, where possible, and as text.
 
             raw: the objects are dicts of data by MIME type. metadata: a dict that is sent with each object. clear:
-            whether they replace what was shown so far. display_id: a name by which they can be replaced, or True for a
-            new one; then a DisplayHandle is returned.
+            whether they replace the earlier output. display_id: a name by which they can be replaced, or True for a new
+            one; then a DisplayHandle is returned.
             """
             if clear:
                 self.say("clear", True)
@@ -135,14 +135,14 @@ class Display:
 
     @hidden
     def end_cell(self, error=None):
-        """The step that shows what matplotlib has drawn: (function, arguments), or None. error: has ended the cell."""
+        """Returns the step that shows matplotlib's figures: (function, arguments), or None. error: the cell's."""
         backend = sys.modules.get(standins.BACKEND)
         return None if backend is None else (backend.end_cell, (error,))
 
     def clear_output(self):
         @hidden
         def clear_output(wait=False):
-            """Removes what was shown so far; with wait, only when something new is shown."""
+            """Removes the output so far; with wait, only when new output is shown."""
             self.say("clear", bool(wait))
 
         return clear_output
@@ -150,7 +150,7 @@ class Display:
 
 @hidden
 def bundle(thing):
-    """How an object looks: a dict of data by MIME type, and metadata."""
+    """Returns the representations of an object: a dict of data by MIME type, and metadata."""
     text = repr(thing)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}... ({len(text) - LONGEST} characters more)"
@@ -174,7 +174,7 @@ def bundle(thing):
 
 @hidden
 def shows_itself(thing):
-    """Whether an object has displayed itself, by a method for that."""
+    """Calls an object's method to display itself, if it has one. Returns whether it has displayed itself."""
     if isinstance(thing, type) or not hasattr(type(thing), "_ipython_display_"):
         return False
     try:
@@ -186,14 +186,14 @@ def shows_itself(thing):
 
 @hidden
 def is_figure(thing):
-    """Whether it is a figure of matplotlib's, which has no such method."""
+    """Whether it is a figure of matplotlib, which has no such method."""
     known = getattr(sys.modules.get("matplotlib.figure"), "Figure", None)
     return isinstance(known, type) and isinstance(thing, known)
 
 
 @hidden
 def ask(thing, name):
-    """What a method of an object's class returns; None where the class has none or the method fails."""
+    """Returns the result of a method of an object's class; None where the class has none or the method fails."""
     for base in type(thing).__mro__:
         if name in vars(base):
             try:
@@ -205,7 +205,7 @@ def ask(thing, name):
 
 @hidden
 def take(found, data, metadata):
-    """Adds what a method has returned, (data, metadata) or data alone, as far as it can be sent."""
+    """Adds the result of a method, (data, metadata) or data alone, as far as it can be sent."""
     parts = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
     for known, new in zip((data, metadata), parts):  # noqa: B905 - strict= is not in 3.9
         if isinstance(new, dict):

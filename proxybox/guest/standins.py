@@ -1,7 +1,7 @@
 """Modules that a program in a session may import although no package has them: IPython's display, matplotlib's backend.
 
-They are looked for last, so that real packages win, and their code is read only when it is imported. A real IPython
-without a shell would only print what it is to display: there our functions take the place of its own.
+They are searched last, so that real packages have priority, and their code is read only when it is imported. A real
+IPython without a shell would only print displayed objects, so our functions replace its own.
 """
 
 import sys
@@ -12,7 +12,7 @@ hidden = kind.hidden
 HERE = "/usr/lib/proxybox"
 BACKEND = "proxybox_inline"
 URL = f"module://{BACKEND}"  # as matplotlib names it
-#: The file of each module; None: it has no code. Those with others below them are packages.
+#: The file of each module; None: it has no code. Modules with others below them are packages.
 FILES = {
     BACKEND: "inline",
     "IPython": "ipython",
@@ -25,7 +25,7 @@ FILES = {
 }
 PACKAGES = {"IPython", "IPython.core", "matplotlib_inline"}
 ModuleSpec = sys.modules["_frozen_importlib"].ModuleSpec
-#: The code, as text, where it has been read already: copies of a zygote do not see the files.
+#: The source of modules that were read already: copies of a zygote do not have the files.
 READ = {}
 
 
@@ -46,17 +46,17 @@ def source_of(file):
 
 
 class Last:
-    """Is asked last. Finds and loads the modules (importlib.abc.MetaPathFinder, importlib.abc.InspectLoader)."""
+    """The last finder, which also loads the modules (importlib.abc.MetaPathFinder, importlib.abc.InspectLoader)."""
 
     @hidden
     def find_spec(self, name, path=None, target=None):
-        if name not in FILES or path:  # a path: of a real package
+        if name not in FILES or path:  # with a path, the package is a real one
             return None
         return ModuleSpec(name, self, origin=f"{HERE}/{FILES[name]}.py", is_package=name in PACKAGES)
 
     @hidden
     def create_module(self, spec):
-        return None  # a usual one
+        return None  # an ordinary module
 
     @hidden
     def exec_module(self, module):
@@ -65,7 +65,7 @@ class Last:
 
     @hidden
     def get_source(self, name):
-        """For tracebacks."""
+        """Returns the source of a module, for tracebacks."""
         return source_of(FILES[name])
 
     @hidden
@@ -78,7 +78,8 @@ FUNCTIONS = "IPython.core.display_functions"
 
 
 class First:
-    """Is asked first for each module. It finds two modules as others do, and adds to them when they are loaded:
+    """The first finder. It finds two modules as others do, and changes them when they are loaded.
+
     matplotlib gets our backend where none is chosen, and a real IPython our functions.
     """
 
@@ -123,17 +124,17 @@ def put_functions(module):
 
 @hidden
 def make_interactive(matplotlib):
-    """Has figures shown at the end of a cell; not when the first one is made, where a program may have said ioff()."""
+    """Makes matplotlib show figures at the end of a cell. At the first figure it would be too late: see ioff()."""
     if sys.modules["os"].environ.get("MPLBACKEND") == URL and hasattr(matplotlib, "interactive"):
         matplotlib.interactive(True)
 
 
 def install():
-    """Adds the modules, and makes ours the backend of a matplotlib that has not chosen one."""
+    """Adds the finders, and sets our backend in a matplotlib that has not chosen one."""
     sys.meta_path.insert(0, First())
     sys.meta_path.append(Last())
     matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is not None and "MPLBACKEND" not in sys.modules["os"].environ:  # the policy has it imported before
+    if matplotlib is not None and "MPLBACKEND" not in sys.modules["os"].environ:  # imported by the policy
         try:
             choose(matplotlib)
         except Exception:
@@ -141,7 +142,7 @@ def install():
 
 
 def choose(matplotlib):
-    """Makes ours the backend of a matplotlib that has none yet, or has fallen back to the one that shows nothing."""
+    """Sets our backend in a matplotlib that has none yet, or has fallen back to Agg, which shows nothing."""
     undecided = sys.modules["matplotlib.rcsetup"]._auto_backend_sentinel
     chosen = dict.__getitem__(matplotlib.rcParams, "backend")
     if chosen is undecided:
@@ -156,7 +157,7 @@ def choose(matplotlib):
 
 @hidden
 def set_up(formats):
-    """Does what `%matplotlib inline` asks for, and `%config InlineBackend.figure_format`, which names formats."""
+    """Carries out `%matplotlib inline`, and `%config InlineBackend.figure_format` with its formats."""
     sys.modules["os"].environ["MPLBACKEND"] = URL
     if formats:
         __import__(BACKEND).set_matplotlib_formats(*formats)

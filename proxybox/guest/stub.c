@@ -47,9 +47,9 @@ static void read_config(void)
         fail("configuration", ERROR(EPROTO));
 }
 
-/* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener, and so does each
- * mapping of a library. Without a listener (before Linux 5.9, or where an outer sandbox has taken it) the controller gives
- * a filter that allows neither. */
+/* The controller counts threads: the kernel notifies it through this listener of each clone with THREAD_FLAGS, and of
+ * each mapping of a library. Without a listener (before Linux 5.9, or where an outer sandbox has taken it) the
+ * controller sends a filter that allows neither. */
 static void give_listener(void)
 {
     if (!config.listener)
@@ -87,8 +87,8 @@ static uint64_t address_space(void)
     return pages * 4096;
 }
 
-/* The soft RLIMIT_AS, or 0 for no limit. It is what the interpreter uses already plus the memory that the policy gives to the
- * program. The controller may raise it up to the hard one (process/memory.py); nothing in here can, once it is sealed. */
+/* The soft RLIMIT_AS, or 0 for no limit. It is the space that the interpreter uses already plus the policy's memory.
+ * The controller may raise it up to the hard one (process/memory.py); this process cannot, after the seal. */
 static uint64_t limit_memory(void)
 {
     uint64_t limit = address_space() + config.memory;
@@ -99,14 +99,14 @@ static uint64_t limit_memory(void)
     if (getrlimit(RLIMIT_AS, &space) < 0)
         fail("memory limit", ERROR(errno));
     space.rlim_cur = limit;
-    if (space.rlim_max > most || space.rlim_max < limit) /* else it is the controller's own */
+    if (space.rlim_max > most || space.rlim_max < limit) /* otherwise it is the controller's own */
         space.rlim_max = space.rlim_max > most ? most : limit;
     if (setrlimit(RLIMIT_AS, &space) < 0)
         fail("memory limit", ERROR(errno));
     return limit;
 }
 
-/* Without this, glibc would give every thread a stack as large as the main thread's limit. */
+/* Without this, glibc would make every thread's stack as large as the main thread's limit. */
 static void limit_stacks(void)
 {
     pthread_attr_t usual;
@@ -119,8 +119,8 @@ static void limit_stacks(void)
         fail("stack size", ERROR(error));
 }
 
-/* The kernel gives each process 16 random bytes (getauxval(3), AT_RANDOM), of which libc has made what it needs. In a
- * replay they would be others than in the recorded run. */
+/* The kernel gives each process 16 random bytes (getauxval(3), AT_RANDOM), which libc has already used. In a replay
+ * they would differ from those of the recorded run. */
 static void forget_random_bytes(void)
 {
     char *bytes = (char *)getauxval(AT_RANDOM);
@@ -140,7 +140,7 @@ static void close_descriptors(void)
 }
 
 /* For a guest that marshals its own calls: the channel becomes its standard input and output. Its standard error stays
- * the control socket: what it writes about a fatal error goes where start errors go. */
+ * the control socket: messages about a fatal error go there, as start errors do. */
 static void take_standard_streams(void)
 {
     if (KERNEL(SYS_dup2, FIRST_CHANNEL_FD, 0) < 0 || KERNEL(SYS_dup2, FIRST_CHANNEL_FD + 1, 1) < 0)
@@ -184,7 +184,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     end_prepare();
     yield_prepare();
     room_prepare();
-    /* The controller inspects this process from outside, and then gives it its filter or ends it. */
+    /* The controller inspects this process from outside, and then sends its filter or ends it. */
     long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock, &settings);
     if (length <= 0 || length > MAX_FILTER)
         fail("inspection", ERROR(EPERM));
@@ -193,8 +193,8 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     long sealed = install_filter(length, 0);
     if (sealed < 0)
         fail("seccomp", sealed);
-    /* This goes through the kernel and not by ASK, because the controller receives it only if the filter traps it. The
-     * controller inspects the process once more before it answers. */
+    /* This is a system call and not ASK, because the controller receives it only if the filter traps it. The controller
+     * inspects the process once more before it answers. */
     if (KERNEL(CALL_SEALED) != SEALED_ANSWER)
         fail("seccomp", ERROR(ENOSYS));
     is_sealed = !(config.flags & CONFIG_SEAL_ONLY);

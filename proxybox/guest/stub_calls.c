@@ -1,9 +1,10 @@
 /* Signals that come in the middle of a call.
  *
  * In the handler of a trap every signal but SIGSEGV and SIGBUS is blocked, and in the functions of stub_direct.c none is. A
- * handler of the program's that ran in the middle of a call could make a call of its own, on the same channel. So a signal
- * that comes meanwhile is put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its
- * handler, which also restores the mask (`deliver_put_off`). A trapped call does the same for those two, at its own end.
+ * handler of the program's that ran in the middle of a call could make a call of its own, on the same channel. So a
+ * signal that comes meanwhile is deferred (`put_off`): it is stored, all others are blocked, and at the end of the call
+ * a trap runs its handler, which also restores the mask (`deliver_put_off`). A trapped call does the same for SIGSEGV
+ * and SIGBUS, at its own end.
  */
 #include <errno.h>
 
@@ -13,8 +14,8 @@
 /* If these were blocked, a trapped call or a guarded copy would end the process. */
 const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGKILL) | BIT(SIGSTOP);
 
-/* What has come in the middle of a call: one signal, with which all others were blocked, and SIGSEGV and SIGBUS, which
- * never are. */
+/* Signals that have come in the middle of a call: one signal, after which all others were blocked, and SIGSEGV and
+ * SIGBUS, which are never blocked. */
 static __thread struct {
     bool in_call;
     struct put_off_signal kept[KINDS_PUT_OFF];
@@ -26,7 +27,7 @@ bool put_off(int signal, const siginfo_t *info, ucontext_t *context)
     enum put_off kind = signal == SIGSEGV ? BAD_MEMORY : signal == SIGBUS ? BAD_PAGE : ORDINARY;
     if (!here.in_call)
         return false;
-    here.kept[kind].info = *info; /* of several faults one is delivered, as on Linux while the first is pending */
+    here.kept[kind].info = *info; /* of several faults one is delivered, as on Linux while the first one is pending */
     here.kept[kind].mask = *mask;
     here.kept[kind].signal = signal;
     if (kind == ORDINARY)

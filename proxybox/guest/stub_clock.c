@@ -1,16 +1,17 @@
-/* What clocks the guest has.
+/* The clocks of the guest.
  *
- * In a box whose time is not real: none but the box's. The vDSO's entry points become system calls, its data pages are
- * unmapped, and rdtsc faults. Such a guest still has two clocks: counting in a loop, and RDPID. limitations.md says so.
+ * In a box whose time is not real: only the box's clocks. The vDSO's entry points become system calls, its data pages
+ * are unmapped, and rdtsc faults. Such a guest still has two clocks: counting in a loop, and RDPID. limitations.md says
+ * so.
  *
  * In a box with real time the vDSO and its data pages are moved (mremap), and a copy takes their place, where libc calls
- * it. The copy's clock functions, which stand here, call the moved vDSO and add the box's offset, once the controller
- * has allowed that (`settings`); before that, and for all other clocks, they are system calls. Where calls are observed from
- * the start, the vDSO is covered as in other boxes.
+ * it. The copy's clock functions, which are in this file, call the moved vDSO and add the box's offset, when the
+ * controller has allowed that (`settings`); before that, and for all other clocks, they are system calls. Where calls
+ * are observed from the start, the vDSO is covered as in other boxes.
  *
- * In a recorded box with real time all is covered as where time is not real, so that nothing but these functions, which
- * note what they read, tells the time: they read the kernel's clock by a system call that the filter lets pass for them.
- * A replayed box has the same, without that call.
+ * In a recorded box with real time all clocks are covered as where time is not real. Only the functions in this file
+ * read the time, and they note each reading: they read the kernel's clock by a system call that the filter allows for
+ * them. A replayed box has the same, without that call.
  */
 #include <elf.h>
 #include <errno.h>
@@ -25,7 +26,7 @@
 
 enum { PAGE = 4096 };
 
-/* Where the kernel's vDSO is after its move, and its own functions; NULL where there is none. */
+/* The address of the kernel's vDSO after its move, and its own functions; NULL where there is none. */
 static const char *moved_vdso, *moved_end;
 static int read_clock(clockid_t, struct timespec *);
 static int read_time_of_day(struct timeval *, struct timezone *);
@@ -42,8 +43,9 @@ static void clocks_flush(void)
         KERNEL(CALL_CLOCKS);
 }
 
-/* A reading that is recorded. A signal that comes in the middle of one is put off, as in a call: its handler may read
- * clocks, too, or make a call that ships them. Nothing in between may touch the program's memory, where it could fault. */
+/* A reading that is recorded. A signal that comes in the middle of a reading is deferred, as in a call: its handler may
+ * read clocks, too, or make a call that sends readings. Meanwhile no code may access the program's memory, where it
+ * could fault. */
 struct reading {
     bool is_recorded, outer;
     uint64_t calls;
@@ -57,7 +59,7 @@ static struct reading reading_begins(void)
     return (struct reading){true, outer, calls_of_thread()};
 }
 
-/* Notes a reading, unless it was a call itself (`emulate_clock_gettime`). time: -1 where there was none. */
+/* Notes a reading, unless it was itself a call (`emulate_clock_gettime`). time: -1 where there was none. */
 static void reading_ends(struct reading reading, clockid_t clock, int64_t time)
 {
     struct clock_ring *ring = own_ring();
@@ -74,7 +76,7 @@ static void reading_ends(struct reading reading, clockid_t clock, int64_t time)
         KERNEL(CALL_PUT_OFF);
 }
 
-/* The reading that was made at this place when the run was recorded. False where there was none. */
+/* Returns the reading that was made at this place when the run was recorded. False where there was none. */
 static bool was_read(clockid_t clock, int64_t *time)
 {
     struct clock_ring *ring = own_ring();
@@ -113,7 +115,7 @@ static time_t read_seconds(time_t *time)
     return now.tv_sec;
 }
 
-/* --- what stands in the place of the vDSO's functions --- */
+/* --- replacements of the vDSO's functions --- */
 
 static int box_clock_gettime(clockid_t clock, struct timespec *time)
 {
@@ -201,7 +203,7 @@ bool emulate_counter(ucontext_t *context)
 }
 
 /* Where the kernel keeps no time that can be read by a program (the clock source of some virtual machines), the moved
- * vDSO makes a system call. Its caller then adds the offset once more, so that it is taken off here. */
+ * vDSO makes a system call. Its caller then adds the offset once more, so it is subtracted here. */
 long emulate_clock_gettime(const uint64_t args[6], const void *caller)
 {
     long result = round_trip(SYS_clock_gettime, args);
@@ -210,7 +212,7 @@ long emulate_clock_gettime(const uint64_t args[6], const void *caller)
     return result;
 }
 
-/* The functions of the vDSO. host: where to keep the address of the moved one; box: what stands in its place. */
+/* The functions of the vDSO. host: where to store the address of the moved function; box: its replacement. */
 static const struct entry_point {
     const char *name;
     int number;
@@ -238,8 +240,8 @@ static const struct entry_point *entry_point(const char *name)
 }
 
 /* Overwrites every function that a vDSO's image exports, which is linked for any address (gVisor's is not linked for 0).
- * moved: where the kernel's own vDSO is now; NULL when
- * there is none any more: in a recorded box the functions that stand here read the kernel's clocks then. */
+ * moved: the address of the kernel's own vDSO now; NULL when it no longer exists: in a recorded box the functions in
+ * this file then read the kernel's clocks. */
 static bool patch_entry_points(char *image, const char *moved)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
@@ -314,15 +316,15 @@ static bool find_part(const struct mapping *map, void *context)
     return true;
 }
 
-/* The address of a free place of so many bytes, behind a page without access: no text of the program's runs on into it. */
+/* Returns the address of `size` free bytes, after a page without access: no text of the program continues into them. */
 static long free_place(uint64_t size)
 {
     long place = KERNEL(SYS_mmap, 0, PAGE + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return place < 0 ? place : place + PAGE;
 }
 
-/* In a recorded box, what is mapped later comes to the same addresses as in records of earlier versions, whose boxes had
- * the moved vDSO there. */
+/* In a recorded box, later mappings get the same addresses as in records of earlier versions, whose boxes had the moved
+ * vDSO there. */
 static bool keep_addresses(void)
 {
     struct layout layout = {.count = 0};
@@ -331,7 +333,7 @@ static bool keep_addresses(void)
 }
 
 /* Moves the vDSO with its data pages, and maps a copy of its image where it was. Returns the image's new address; NULL
- * when that fails. The distances stay, since the vDSO finds its data pages by them. */
+ * when that fails. The distances stay the same, because the vDSO finds its data pages by them. */
 static const char *move_away(char *image)
 {
     struct layout layout = {.count = 0};
@@ -339,7 +341,7 @@ static const char *move_away(char *image)
         return NULL;
     uint64_t from = layout.part[0].from, to = layout.part[layout.count - 1].to, image_size = to - (uint64_t)image;
     if (layout.part[layout.count - 1].from != (uint64_t)image)
-        return NULL; /* a kernel that lays them out otherwise */
+        return NULL; /* a kernel with another layout */
     long place = free_place(to - from);
     if (place < 0)
         return NULL;

@@ -4,8 +4,8 @@
 
 #include "stub_memory.h"
 
-/* stub_clock.c: leaves the guest no clock but those that the box may have; clocks_cover is false when that fails.
- * emulate_counter: whether it was the reading of a covered counter that has faulted. */
+/* stub_clock.c: removes all clocks except those that the box may have; clocks_cover returns false when that fails.
+ * emulate_counter: whether the reading of a covered counter has faulted. */
 bool clocks_cover(void);
 long counter_covers(void);
 bool emulate_counter(ucontext_t *context);

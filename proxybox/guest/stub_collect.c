@@ -1,6 +1,6 @@
-/* What to do when descriptors have run out. PyPy closes a file that nothing refers to only when its garbage collector
- * finds it, and a lack of descriptors does not make it collect. So the stub makes it collect once, and makes the call
- * again.
+/* Collects garbage when descriptors have run out. PyPy closes a file without references only when its garbage collector
+ * finds it, and a lack of descriptors does not make it collect. So the stub makes it collect once, and repeats the
+ * call.
  *
  * The calling thread is in the middle of a system call. Where PyPy has released its lock for that call, Python may run
  * here, as it does when C calls back: through a cffi callback, which takes the lock, works in any thread and survives a
@@ -26,7 +26,7 @@ static struct {
 /* The loop in `collect` executes bytecodes, because PyPy runs finalizers between bytecodes. A hidden function is
  * invisible to tracers. The handler of a signal that came just before runs inside `collect`, too: `failed` passes on a
  * KeyboardInterrupt, and any other exception is printed. An attribute of a function that the interpreter always has
- * keeps the callbacks alive; this code leaves nothing else. */
+ * keeps the callbacks alive; this code has no other lasting effect. */
 static const char make_callbacks[] =
     "import sys\n"
     "del sys._pypy_execute_source\n"
@@ -51,7 +51,7 @@ static const char make_callbacks[] =
     "    addresses = ffi.cast(ffi.new_pointer_type(word), c_argument)\n"
     "    addresses[0], addresses[1] = [int(ffi.cast(word, each)) for each in python]\n"
     "    loaded or sys.modules.pop('_cffi_backend')\n"
-    "except Exception: pass\n"; /* another PyPy, or no memory: then the lack of descriptors is not helped */
+    "except Exception: pass\n"; /* another PyPy, or no memory: then the lack of descriptors remains */
 
 static __thread bool collecting __attribute__((tls_model("initial-exec")));
 static __thread bool has_closed __attribute__((tls_model("initial-exec")));
@@ -61,8 +61,8 @@ bool collecting_has_closed(void) { return has_closed; }
 
 bool collecting_is_due = false;
 
-/* When the interpreter has started, PyPy's `site` calls geteuid and next looks for files, without PyPy's lock. Where
- * `site` does not run, PyPy asks for SIGINT just before any program runs, but it holds the lock then. */
+/* When the interpreter has started, PyPy's `site` calls geteuid and then looks up files, without PyPy's lock. Where
+ * `site` does not run, PyPy sets SIGINT's handler just before any program runs, but it holds the lock then. */
 void collecting_begin(void)
 {
     static bool begun = false;

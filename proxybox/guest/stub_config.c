@@ -1,4 +1,4 @@
-/* What the controller has said to this process, and what this process is: for all other files of the stub. */
+/* The configuration from the controller, and the state of this process, for all other files of the stub. */
 #include <linux/seccomp.h>
 
 #include "stub_ground.h"

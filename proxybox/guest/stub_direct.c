@@ -1,9 +1,9 @@
-/* The commonest functions of libc, which ask the controller without a trap. The stub is preloaded, so its definitions
- * come before libc's. A trap costs about half of what the way to the controller and back costs.
+/* The commonest functions of libc, which call the controller without a trap. The stub is preloaded, so its definitions
+ * come before libc's. A trap costs about half as much as a round trip to the controller.
  *
  * All other functions, libc's own uses of these, and raw system calls trap, as they do where this file is left out:
  * it routes calls and protects nothing.
- * Signals that come in the middle of such a call are put off (stub_calls.c).
+ * Signals that come in the middle of such a call are deferred (stub_calls.c).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -86,7 +86,7 @@ PUBLIC char *getcwd(char *to, size_t size)
         if (errno != ENAMETOOLONG)
             return NULL;
     }
-    return libc_getcwd(to, size); /* which has more ways than the system call */
+    return libc_getcwd(to, size); /* which has more variants than the system call */
 }
 
 PUBLIC int access(const char *path, int mode) { return (int)DIRECT(SYS_access, path, mode); }
@@ -137,7 +137,7 @@ PUBLIC int isatty(int fd)
     return DIRECT(SYS_ioctl, fd, TCGETS, attributes) == 0;
 }
 
-/* The names by which a CPython knows them: it is compiled for large files. */
+/* The names that a CPython uses: it is compiled for large files. */
 #define ALSO(name, other) __asm__(".globl " #other "\n\t.set " #other ", " #name)
 ALSO(stat, stat64);
 ALSO(lstat, lstat64);

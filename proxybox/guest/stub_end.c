@@ -1,6 +1,6 @@
 /* The end of a zygote's copy. libc's exit(3) calls what was registered with atexit(3), and the destructors of all libraries.
  * Those of the interpreter's own libraries only free memory, and touch some 30 pages that the copy shares with its
- * zygote. A copy leaves them out: its streams are flushed, and it ends.
+ * zygote. A copy skips them: its streams are flushed, and it ends.
  *
  * A copy ends as usual where a library was loaded that the interpreter does not start with, in the zygote or later, and
  * where there were more threads: one may hold the lock of a stream.

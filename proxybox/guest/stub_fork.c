@@ -5,8 +5,8 @@
  * filter.
  *
  * The child is a child of the controller (CLONE_PARENT). The controller adopts it at its first call, a prctl that ties
- * the child's life to the controller's. The kernel holds that prctl for the seccomp listener, and before the controller
- * lets it go on, it has replaced the parent's pipe ends in the child by those of a new channel.
+ * the child's life to the controller's. The kernel holds that prctl for the seccomp listener. Before the controller
+ * allows it, it replaces the parent's pipe ends in the child by those of a new channel.
  */
 #include <sched.h>
 #include <sys/prctl.h>
@@ -27,7 +27,7 @@ static void limit(int resource, uint64_t soft, uint64_t hard)
         fail();
 }
 
-/* What the launcher and the stub do at a start, as far as a child does not inherit it over a fork. */
+/* The steps of the launcher and the stub at a start whose results a child does not inherit over a fork. */
 static void seal(long length, const struct newborn *birth)
 {
     cpu_set_t one;
@@ -36,7 +36,7 @@ static void seal(long length, const struct newborn *birth)
         CPU_SET((size_t)birth->cpu, &one);
         KERNEL(SYS_sched_setaffinity, 0, sizeof one, &one); /* for speed only */
     }
-    if (KERNEL(SYS_setsid) < 0) /* where the kernel shares CPUs between sessions, this box has a share of its own */
+    if (KERNEL(SYS_setsid) < 0) /* where the kernel shares CPUs between sessions, this box gets its own share */
         fail();
     limit(RLIMIT_CPU, birth->cpu_seconds, birth->cpu_seconds);
     limit(RLIMIT_AS, birth->space, birth->most_space);

@@ -1,8 +1,8 @@
-/* CPython hides no frames of Python's. So whatever must not find ours beneath it is called from here: the program itself,
- * the commands of a session, what a program has registered for its end.
+/* CPython cannot hide frames of Python. So code that must not find our frames below it is called from here: the program
+ * itself, the commands of a session, and functions that a program has registered for its end.
  *
- * `proxybox_lead` is sys.excepthook while the bootstrap ends by an exception (on_cpython.py): at that moment there is no
- * frame any more. The functions are CPython's, of its stable ABI; the stub is not linked with them.
+ * `proxybox_lead` is sys.excepthook while the bootstrap ends by an exception (on_cpython.py): at that moment no frame
+ * is left. The functions are CPython's, of its stable ABI; the stub is not linked with them.
  *
  * This runs in no handler of a signal, and holds the GIL.
  */
@@ -16,7 +16,7 @@
 /* A Python object. */
 typedef void *object;
 
-/* The function of that name, or NULL. */
+/* Returns the function of that name, or NULL. */
 static void *python(const char *name) { return dlsym(RTLD_DEFAULT, name); }
 
 #define PYTHON(result, name, ...) ((result(*)(__VA_ARGS__))python(#name))
@@ -27,7 +27,7 @@ static void let_go(object thing)
         PYTHON(void, Py_DecRef, object)(thing);
 }
 
-/* The exception that was raised, with its traceback. */
+/* Returns the exception that was raised, with its traceback. */
 static object raised(void)
 {
     object kind = NULL, value = NULL, traceback = NULL;
@@ -58,7 +58,8 @@ static object call_of_sys(const char *name, object argument)
     return result;
 }
 
-/* What a program has set with `set`, such as sys.settrace, and should not be told of our frames; NULL: nothing. */
+/* Removes and returns the function that a program has set with `set`, such as sys.settrace, because it must not be
+ * called for our frames; NULL for none. */
 static object set_aside(const char *get, const char *set)
 {
     object none = python("_Py_NoneStruct"), function = call_of_sys(get, NULL);
@@ -74,8 +75,8 @@ static void put_back(const char *set, object function)
     let_go(function);
 }
 
-/* Carries out the steps of the generator `value.steps`, which is sent what comes of each: (result, None), or
- * (None, exception). Returns when it has ended or failed, with NULL. */
+/* Carries out the steps of the generator `value.steps`, and sends the result of each back: (result, None), or (None,
+ * exception). When the generator has ended or failed, returns NULL. */
 PUBLIC object proxybox_lead(object kind, object value, object traceback);
 PUBLIC object proxybox_lead(object kind, object value, object traceback)
 {
@@ -99,8 +100,8 @@ PUBLIC object proxybox_lead(object kind, object value, object traceback)
     return NULL;
 }
 
-/* Reports an exception as the interpreter does: one that has ended a program, or (with a `thing`, not None) one that is
- * ignored, and what it came from. Returns None. */
+/* Reports an exception as the interpreter does: one that has ended a program, or (if `thing` is not None) one that is
+ * ignored, with the object `thing` that has raised it. Returns None. */
 PUBLIC object proxybox_report(object error, object thing);
 PUBLIC object proxybox_report(object error, object thing)
 {
@@ -124,7 +125,8 @@ PUBLIC int proxybox_run_file(const char *path)
     return file ? PYTHON(int, PyRun_SimpleFileExFlags, FILE *, const char *, int, void *)(file, path, 1, NULL) : -1;
 }
 
-/* os.fork without its look at /proc for threads, for which a session's clock would go on. Returns what fork(2) does. */
+/* os.fork without its check for threads in /proc, by which a session's clock would advance. Returns the result of
+ * fork(2). */
 PUBLIC object proxybox_fork(void);
 PUBLIC object proxybox_fork(void)
 {

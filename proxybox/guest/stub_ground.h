@@ -1,7 +1,7 @@
-/* The ground of the stub: what each of its other layers stands on (README.md).
+/* The lowest layer of the stub, on which all others depend (README.md).
  *
- * A layer has a header, which includes that of the layer below it, and a source includes the header of its own layer. So
- * nothing can be used that stands further up.
+ * A layer has a header, which includes that of the layer below it, and a source includes the header of its own layer.
+ * So a layer cannot use a higher one.
  *
  * Rule: after the seal the stub makes system calls only through `kernel_call` and `clone_into`, makes only read, write
  * and the other calls that the filter allows, and calls no libc function that may make a system call.
@@ -26,9 +26,9 @@
 #define KERNEL_(number, a, b, c, d, e, f, ...) \
     kernel_call(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* stub_config.c: what the controller has said, and what is known of this process. outside_proc: config.outside_proc bytes.
- * filter: the instructions from the controller; install_filter returns 0 or -errno. is_sealed: calls go to the
- * controller. has_had_threads: whether a second one was ever asked for. */
+/* stub_config.c: the configuration from the controller, and the state of this process. outside_proc:
+ * config.outside_proc bytes. filter: the instructions from the controller; install_filter returns 0 or -errno.
+ * is_sealed: calls go to the controller. has_had_threads: whether a second thread was ever requested. */
 extern struct config config;
 extern char outside_proc[MAX_OUTSIDE_PROC];
 extern struct sock_filter filter[MAX_FILTER];
@@ -43,7 +43,7 @@ struct clock_ring *own_ring(void);
 extern bool can_map_libraries, is_sealed, has_had_threads;
 
 /* stub_x86_64.c: the code that depends on x86-64 instructions. The guarded functions accept memory that may not be
- * mapped. What lies between the two pointers counts as unreadable. */
+ * mapped. Memory between the two pointers counts as unreadable. */
 extern const char *unreadable_from, *unreadable_to;
 bool guarded_copy(void *to, const void *from, size_t size);
 long guarded_length(const char *text, size_t max); /* -1: unreadable; max: no NUL within max bytes */

@@ -1,4 +1,4 @@
-/* Removes what the launch left in the guest's memory and the guest must not see: launch variables, host ids, host
+/* Removes data of the launch from the guest's memory that the guest must not see: launch variables, host ids, host
  * paths. */
 #include <elf.h>
 #include <string.h>
@@ -77,7 +77,7 @@ struct pairs {
 
 /* Mappings of files whose own path contains `host` hold RPython strings, and RPython keeps each string's length and
  * hash beside it: they are not changed in a guest that marshals its own calls. The path at which that guest was
- * translated does not come from the launch. */
+ * translated is not from the launch. */
 static bool is_left_alone(const struct mapping *map, const char *host)
 {
     return (config.flags & CONFIG_SEAL_ONLY) && strstr(map->name, host);

@@ -2,7 +2,8 @@
  * in each copy: some 100 faults, and the copying of as many page table entries. On transparent huge pages (madvise(2),
  * MADV_HUGEPAGE) a copy has these from the start. The zygote pays for it once, with memory of that size.
  *
- * For use before the seal, where the controller has seen that the kernel gives such pages. What fails is left as it was.
+ * Called before the seal, where the controller has found that the kernel gives such pages. A mapping for which this
+ * fails does not change.
  */
 #include <string.h>
 #include <sys/mman.h>

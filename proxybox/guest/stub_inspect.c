@@ -1,12 +1,13 @@
-/* A look into a replayed program: where it makes a call, a copy of the process runs Python source that the controller
- * gives, as if the call itself had called back into the interpreter. The program's own process learns nothing of it.
+/* Inspects a replayed program: where it makes a call, a copy of the process runs Python source from the controller, as
+ * if the call itself had called back into the interpreter. The program's own process does not notice it.
  *
  * The copy is made and adopted like that of fork(2) (stub_fork.c). Its calls are answered by a world of its own. It has
- * one thread: where another one held the interpreter's lock, the copy waits for it in vain, and the controller ends it.
+ * one thread: where another thread held the interpreter's lock, the copy waits for the lock in vain, and the controller
+ * ends the copy.
  */
 #include "stub_threads.h"
 
-/* What an interpreter exports; NULL in others. */
+/* Functions that some interpreters export; NULL in others. */
 extern int pypy_execute_source_ptr(const char *source, void *argument) __attribute__((weak));
 extern int Py_IsInitialized(void) __attribute__((weak));
 extern int PyGILState_Ensure(void) __attribute__((weak));
@@ -37,11 +38,11 @@ void inspect(void)
     channel_index = 0;
     wire_begin();
     be_adopted();
-    settings.unobserved = settings.readings = 0; /* clocks are asked for from here on */
+    settings.unobserved = settings.readings = 0; /* from here on, clocks are read by calls */
     uint64_t room = can_run() ? MAX_FILTER : 0;
-    if (ASK(CALL_BORN, filter, room) == 0 && ASK(CALL_BORN) == 0) { /* the source; that it may begin */
+    if (ASK(CALL_BORN, filter, room) == 0 && ASK(CALL_BORN) == 0) { /* the source, and then the leave to begin */
         calls_begin_anew();
-        KERNEL(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none); /* traps, as each call that the filter lacks */
+        KERNEL(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none); /* traps: the filter does not allow it */
         run((const char *)filter);
     }
     for (;;)

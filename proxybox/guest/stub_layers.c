@@ -1,6 +1,6 @@
 /* Layers that the process puts around itself when its loader has finished and it needs no more files.
  *
- * They protect in case the seal or the kernel has a hole. The seal depends on none of them.
+ * They protect if the seal or the kernel has a hole. The seal depends on none of them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ static long detached_tmpfs(void)
 }
 
 /* Makes an empty, read-only filesystem the root, and detaches the whole old tree: mount_namespaces(7), pivot_root(2).
- * Only for a mount namespace of the box's own. */
+ * Only for the box's own mount namespace. */
 int enter_empty_root(void)
 {
     long root = detached_tmpfs(), result;

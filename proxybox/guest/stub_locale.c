@@ -1,10 +1,10 @@
 /* The locale and the time zone of a guest that marshals its own calls. Its C library opens their files natively, which
  * it cannot do after the seal. So they are opened before, according to the guest's environment variables. Those come
- * from the policy; the launch hands over none of the host's. The C library keeps what it has loaded.
+ * from the policy; the launch passes none of the host's variables. The C library does not unload them.
  *
  * Only files in the system's own folders are opened: glibc accepts no path as a locale name, and this code accepts none
- * as a time zone. Without TZ glibc would open /etc/localtime, which tells the host's zone; then nothing is opened, and
- * the zone is UTC.
+ * as a time zone. Without TZ glibc would open /etc/localtime, which shows the host's zone. So then no file is opened,
+ * and the zone is UTC.
  */
 #include <locale.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
-/* Mappings of virtual files: anonymous memory, filled by proxied reads and written back by proxied writes. Only files that
- * never change (libraries) are mapped as they are, where the filter lets the controller put them here.
+/* Mappings of virtual files: anonymous memory, filled by proxied reads and written back by proxied writes. Only files
+ * that never change (libraries) are mapped natively, where the filter lets the controller install them here.
  *
  * The controller answers an mmap of a file with a hidden descriptor that keeps the open file alive. For private
  * mappings, and for shared ones that are only read, the stub closes it when the memory is filled. For other mappings it
  * stays open until munmap. These lie at SHARED_BASE, where the filter traps munmap, so that it comes to the stub. A
- * page of theirs is written back only when its checksum has changed since the page last equalled the file: so two
- * mappings of a file do not undo each other's pages.
+ * page of them is written back only when its checksum has changed since the page last equalled the file: so two
+ * mappings of a file do not undo each other's changes.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 
 enum { PAGE = 4096, MAX_SHARED = 4096, MAX_MET = 64 };
 
-/* Addresses behind those of shared mappings, where nothing else is. */
+/* Addresses after those of shared mappings, where no other memory is. */
 #define GROWING_BASE 0x200000000000ul
 #define GROWING_END 0x500000000000ul
 #define GROWING_LARGEST (1ul << 40)
@@ -49,7 +49,8 @@ static long map_anonymous(uint64_t address, uint64_t length, int flags)
     return result;
 }
 
-/* The sum of a page of zeros, with which a mapping begins, is 0; that of one which the program has unmapped is, too. */
+/* The checksum of a page of zeros, with which a mapping begins, is 0. So is that of a page which the program has
+ * unmapped. */
 static uint64_t page_sum(uint64_t address)
 {
     const uint64_t *word = (const uint64_t *)address;
@@ -95,13 +96,13 @@ static long fill(uint64_t address, uint64_t length, int fd, uint64_t offset)
         if (got == 0)
             break;
         if ((uint64_t)got > piece)
-            return ERROR(EIO); /* what comes behind the mapping is not looked at */
+            return ERROR(EIO); /* bytes after the mapping are ignored */
         done += (uint64_t)got;
     }
     return (long)done;
 }
 
-/* How far into the mapping the file's content goes: a mapping never makes its file longer. */
+/* Returns how many bytes of the mapping are in the file: a mapping never makes its file longer. */
 static uint64_t end_of_file(const struct shared *map)
 {
     struct {
@@ -160,7 +161,7 @@ static struct shared *find_mapping(int fd)
     return NULL;
 }
 
-/* Reads again what a call has written to a file below its mapping: `size` bytes at offset `at`, or everything from
+/* Reads a part of a mapping again after a call has written to its file: `size` bytes at offset `at`, or everything from
  * there on where the size is not known. */
 static void refresh(const struct shared *map, uint64_t at, uint64_t size)
 {
@@ -283,7 +284,7 @@ long emulate_mmap(const uint64_t args[6])
         if (result >= 0 || (result == ERROR(ENOMEM) && hidden == LIBRARY))
             return result;
         if (hidden == LIBRARY)
-            hidden = coherent_trip(SYS_mmap, args); /* it lies on a filesystem without PROT_EXEC, or could not be given */
+            hidden = coherent_trip(SYS_mmap, args); /* its filesystem lacks PROT_EXEC, or it was not installed */
     }
     if (hidden == ERROR(ENFILE) && collecting_helps()) /* unused mappings keep files open until they are collected */
         hidden = coherent_trip(SYS_mmap, args);
@@ -354,8 +355,8 @@ static long grow_shared(struct shared *map, uint64_t length)
     return result;
 }
 
-/* Memory that has grown will grow again: a list's does with every eighth element. So it gets a place with free room behind
- * it, seven times as much as it takes, and is not copied again. */
+/* Memory that has grown will grow again: a list's memory does so with every eighth element. So it moves to a place with
+ * free space after it, seven times its size, and is not copied again. */
 static long map_with_room(uint64_t length)
 {
     static uint64_t next = GROWING_BASE;

@@ -4,13 +4,13 @@
 
 #include "stub_answers.h"
 
-/* stub_huge.c: before the seal. use_huge_pages: for a zygote. room_on_huge_pages: memory for reading and writing, which
+/* stub_huge.c: before the seal. use_huge_pages: for a zygote. room_on_huge_pages: readable and writable memory, which
  * begins on a huge page; 0 where there is none. */
 void use_huge_pages(void);
 uint64_t room_on_huge_pages(uint64_t size);
 
-/* stub_room.c: whether there is room for an allocation that has failed with ENOMEM, so that it is to be made again. To be
- * called before the interpreter's `main`: room_prepare. */
+/* stub_room.c: whether there is room for an allocation that has failed with ENOMEM, so that it should be repeated.
+ * room_prepare is called before the interpreter's `main`. */
 void room_prepare(void);
 bool room_for(uint64_t size, enum room kind);
 void *libc_malloc(size_t size);
@@ -24,7 +24,7 @@ extern const char make_recursion[];
 
 /* stub_collect.c: makes PyPy collect garbage. collecting_begin: the interpreter has started, so `collecting_prepare` is
  * to be called after the next OS call. collecting_helps: whether PyPy has collected garbage, and so has closed files
- * that nothing refers to. */
+ * without references. */
 void collecting_begin(void);
 extern bool collecting_is_due;
 void collecting_prepare(void);
@@ -40,8 +40,8 @@ long emulate_munmap(const uint64_t args[6]);
 long emulate_mremap(const uint64_t args[6]);
 long emulate_msync(const uint64_t args[6]);
 void write_back_all(void);
-/* A round trip for a call on a file. What the guest has stored in mappings of the file is written back before it, and
- * what the call writes becomes visible in the mappings. */
+/* A round trip for a call on a file. The guest's changes in mappings of the file are written back before it, and bytes
+ * that the call writes become visible in the mappings. */
 long coherent_trip(long number, const uint64_t args[6]);
 
 #endif

@@ -1,4 +1,4 @@
-/* A box has no network interfaces. libc would ask for them over a socket; that is refused, and PyPy does not handle the
+/* A box has no network interfaces. libc would read them through a socket; that is refused, and PyPy does not handle the
  * refusal. */
 #include <errno.h>
 #include <net/if.h>

@@ -4,8 +4,8 @@
  * On transparent huge pages (madvise(2), MADV_HUGEPAGE) it takes 16 page faults instead of 8,000. A zygote's is on small
  * ones, since each of its copies touches little of it, and would pay for whole huge pages.
  *
- * Right after a garbage collection nothing in the nursery is of use any more, and guests that wait give its pages back:
- * else each copy costs 8,000 entries of the page table, which are made at the fork and taken apart at the copy's end.
+ * Right after a garbage collection the nursery has no used objects, and guests that wait free its pages: otherwise each
+ * copy costs 8,000 entries of the page table, which are made at the fork and freed at the copy's end.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,8 @@
 
 #include "stub_memory.h"
 
-/* MORE: the most that PyPy asks for beyond the nursery itself. KEPT: what is never given back. A smaller nursery than LEAST
- * stays as it is. */
+/* MORE: the most bytes that PyPy allocates beyond the nursery itself. KEPT: bytes that are never freed. A smaller
+ * nursery than LEAST is not changed. */
 enum { PAGE = 4096, MORE = 256 << 10, KEPT = 1 << 20, LEAST = 4 << 20 };
 
 static struct {
@@ -25,7 +25,7 @@ static struct {
     uint64_t from, to;
 } nursery;
 
-/* The value of a variable; NULL where there is none of that name. */
+/* Returns the value of a variable; NULL where there is none of that name. */
 static char *variable(char **environment, const char *name)
 {
     size_t size = strlen(name);
@@ -42,7 +42,7 @@ void nursery_prepare(char **environment)
     nursery.reserved = (char *)room_on_huge_pages(config.nursery + MORE);
 }
 
-/* PyPy asks for the size, allocates the nursery, and asks how many objects may be pinned. */
+/* PyPy reads the variable of the size, allocates the nursery, and reads the variable of the most pinned objects. */
 static void look_for_nursery(const char *name)
 {
     if (!strcmp(name, "PYPY_GC_NURSERY"))
@@ -51,10 +51,10 @@ static void look_for_nursery(const char *name)
         nursery.is_expected = false;
 }
 
-/* With this PyPy's garbage collector reads its sizes before any program runs. The policy sets the size of the nursery. PyPy
- * would otherwise take it from the processor's cache, which would tell the guest about the processor. The value is in no
- * environment that a program can see. The policy's own environment variables come first. PYPY_GC_MIN gets the same value:
- * its default is eight nurseries, all of which could be garbage. */
+/* With this PyPy's garbage collector reads its sizes before any program runs. The policy sets the size of the nursery.
+ * PyPy would otherwise take it from the processor's cache, which would show the processor to the guest. The value is in
+ * no environment that a program can see. The policy's own environment variables have priority. PYPY_GC_MIN gets the
+ * same value: its default is eight nurseries, all of which could be garbage. */
 PUBLIC char *getenv(const char *name)
 {
     static char size[24];
@@ -81,8 +81,8 @@ PUBLIC void *malloc(size_t size)
     return made;
 }
 
-/* To be called right after a collection, when all that lives in the nursery is at its start: of one thread. Others may
- * have made objects meanwhile, and pinned what they write. */
+/* Called right after a collection, when all live objects in the nursery are at its start. That is so with one thread:
+ * others may have made objects meanwhile, and pinned objects that they write. */
 PUBLIC void proxybox_forget_nursery(void);
 PUBLIC void proxybox_forget_nursery(void)
 {

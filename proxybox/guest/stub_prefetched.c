@@ -3,9 +3,9 @@
  *
  * It is closed with the next open, so that most files take one round trip in all.
  *
- * This is for a program of one thread whose calls nobody observes. Only functions of stub_direct.c ask here. Before any
- * call that traps, and could tell how far the file was read or that it still is open, the controller is told so
- * (`prefetched_give_back`).
+ * This is for a program of one thread whose calls are not observed. Only functions of stub_direct.c call this. Before
+ * any call that traps, and could show how far the file was read or that it is still open, the stub reports both to the
+ * controller (`prefetched_give_back`).
  */
 #include <asm/termbits.h>
 #include <asm/ioctls.h>
@@ -18,9 +18,9 @@
 
 static struct {
     int fd;      /* or NO_DESCRIPTOR */
-    int closing; /* closed for the program, and not by the controller yet; or NO_DESCRIPTOR */
+    int closing; /* closed for the program, but not by the controller yet; or NO_DESCRIPTOR */
     int64_t at;
-    struct { /* which the controller stores */
+    struct { /* stored by the controller */
         struct stat status;
         char content[WHOLE_FILE];
     } file;
@@ -45,7 +45,7 @@ static long open_file(const uint64_t args[6])
     int closing = handed.closing;
     handed.closing = NO_DESCRIPTOR;
     prefetched_give_back();
-    handed.file.status.st_size = -1; /* a size that the controller does not store */
+    handed.file.status.st_size = -1; /* a file of a size that the controller does not send */
     long fd = ASK(CALL_OPEN, args[0], args[1], args[2], args[3], &handed.file, closing);
     /* A path that could not be sent, or a box that is observed since: nothing was closed. */
     if (closing >= 0 && (fd == ERROR(EFAULT) || fd == ERROR(ENAMETOOLONG) || fd == ERROR(ENOSYS)))
@@ -70,7 +70,7 @@ static long read_file(char *to, uint64_t size)
     return (long)size;
 }
 
-/* False where the controller has to do it: for a place outside the file, too. */
+/* False where the controller has to do it, also for a position outside the file. */
 static bool seek_file(int64_t to, int whence)
 {
     int64_t size = (int64_t)handed.file.status.st_size;
@@ -81,7 +81,7 @@ static bool seek_file(int64_t to, int whence)
     return true;
 }
 
-/* Whether a path may lead to /proc/self/fd, as far as the controller has said. */
+/* Whether a path may lead to /proc/self/fd, by the controller's list. */
 static bool may_lead_to_it(long number, const uint64_t args[6])
 {
     char text[MAX_OUTSIDE_PROC];
@@ -124,7 +124,7 @@ bool prefetched_answers(long number, const uint64_t args[6], long *result)
         *result = handed.at;
         return true;
     case SYS_ioctl:
-        if ((uint32_t)args[1] != TCGETS) /* what isatty(3) asks */
+        if ((uint32_t)args[1] != TCGETS) /* the request of isatty(3) */
             break;
         *result = ERROR(ENOTTY);
         return true;

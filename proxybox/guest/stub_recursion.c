@@ -1,13 +1,13 @@
 /* sys.setrecursionlimit: bounds what PyPy reserves for recursion by the box's memory.
  *
  * For each level of the limit PyPy reserves 1.3 KB of address space at once, and as much again for each thread, whether
- * or not a program ever recurses so deep. RLIMIT_AS cannot tell reserved from used space, so a program that begins with
- * sys.setrecursionlimit(10**6) would end there. Here it gets a limit that its memory can hold, at most 200,000, and
- * sys.getrecursionlimit returns what the program asked for; a deeper recursion raises RecursionError. A thread's stack
- * is not larger than that limit needs either.
+ * or not a program ever recurses so deep. RLIMIT_AS counts reserved space as used, so a program that begins with
+ * sys.setrecursionlimit(10**6) would end there. Here it gets a limit for which its memory is enough, at most 200,000,
+ * and sys.getrecursionlimit returns the program's own limit; a deeper recursion raises RecursionError. A thread's stack
+ * is also not larger than that limit needs.
  *
- * After the error has passed through a level in code that the JIT has compiled, the level has cost 11 KB, in a thread
- * 13 KB, with all that was reserved. The calculation uses 20 KB, because the nursery is part of the memory, too.
+ * When the error has passed through a level in code that the JIT has compiled, the level has cost 11 KB, in a thread 13
+ * KB, reserved space included. The calculation uses 20 KB, because the nursery is part of the memory, too.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -68,8 +68,8 @@ const char make_recursion[] =
     "    loaded or sys.modules.pop('_cffi_backend')\n"
     "except Exception: pass\n"; /* another PyPy: its own functions stay */
 
-/* A CPython's stack for a new thread is what threading.stack_size says. Programs ask for more than a box has: half a
- * gigabyte, say, of which they use little. A thread gets a quarter of the box's memory at most. */
+/* A CPython's stack for a new thread is what threading.stack_size says. Programs set more than a box has, such as half
+ * a gigabyte, of which they use little. A thread gets a quarter of the box's memory at most. */
 PUBLIC int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size)
 {
     static int (*next)(pthread_attr_t *, size_t);

@@ -1,10 +1,10 @@
-/* Allocations that fail for lack of address space. The kernel limits address space (RLIMIT_AS), and the policy means what is
- * used: programs reserve much of which they use little, and map libraries. So where an allocation fails, the controller,
- * which knows what is used, is asked for room, and the allocation is made once more where there is some. One that never
- * fails costs nothing.
+/* Allocations that fail for lack of address space. The kernel limits address space (RLIMIT_AS), but the policy limits
+ * used memory: programs reserve much memory of which they use little, and map libraries. So where an allocation fails,
+ * the stub requests room from the controller, which can read the used memory. If there is room, the allocation is
+ * repeated. Allocations that do not fail cost nothing.
  *
- * Here are the functions of libc by which programs get memory. What libc maps for itself, and raw system calls, get no
- * second try.
+ * This file has the functions of libc by which programs get memory. Mappings of libc itself, and raw system calls, get
+ * no second try.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 #include "stub_memory.h"
 
-enum { OF_MALLOC = 256 << 10 }; /* what malloc(3) may map beside what it is asked for */
+enum { OF_MALLOC = 256 << 10 }; /* bytes that malloc(3) may map beyond its argument */
 
 static struct {
     void *(*malloc)(size_t);
@@ -27,7 +27,7 @@ static struct {
     int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 } libc;
 
-/* Of whatever allocator this process has. The loader calls these functions before any constructor has run. */
+/* Of any allocator of this process. The loader calls these functions before any constructor has run. */
 #define NEXT(name) (libc.name ? libc.name : (*(void **)&libc.name = dlsym(RTLD_NEXT, #name), libc.name))
 
 void room_prepare(void)
@@ -45,7 +45,7 @@ bool room_for(uint64_t size, enum room kind)
     return config.flags & CONFIG_ASKS_FOR_ROOM && ask_between(CALL_ROOM, (const uint64_t[6]){size, kind}) == 0;
 }
 
-/* Whether malloc(3) is to be called again. */
+/* Whether to call malloc(3) again. */
 static bool helps(size_t size)
 {
     int error = errno;
@@ -107,7 +107,7 @@ PUBLIC void *mmap(void *address, size_t size, int protection, int flags, int fd,
 }
 __asm__(".globl mmap64\n\t.set mmap64, mmap");
 
-/* MADV_FREE: pages that the kernel may take when it needs them would count as used until then. It takes them now. */
+/* MADV_FREE: pages that the kernel may free when it needs them would count as used until then. They are freed now. */
 long give_back(uint64_t address, uint64_t size) { return KERNEL(SYS_madvise, address, size, MADV_DONTNEED); }
 
 PUBLIC int madvise(void *address, size_t size, int advice)
@@ -120,7 +120,7 @@ PUBLIC int madvise(void *address, size_t size, int advice)
     return -1;
 }
 
-/* A thread's stack, which libc maps: of it little is used. */
+/* A thread's stack, which libc maps: little of it is used. */
 PUBLIC int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*begin)(void *), void *argument)
 {
     size_t stack = THREAD_STACK;

@@ -31,7 +31,7 @@ static bool is_fault(int signal, const siginfo_t *info)
 static void die_of(int signal, ucontext_t *context)
 {
     bool outer = call_begins();
-    ASK(CALL_FAULTED, signal); /* the controller may want to look at the process before it ends */
+    ASK(CALL_FAULTED, signal); /* the controller may measure the process before it ends */
     call_ends(outer);
     context_repeats(context);
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);

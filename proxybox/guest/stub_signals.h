@@ -4,8 +4,8 @@
 
 #include "stub_clocks.h"
 
-/* stub_signals.c: signals_install takes the handler of SIGSYS, which stands further up (stub_trap.c). deliver_put_off: at
- * the end of a call, in the handler of a trap. */
+/* stub_signals.c: signals_install takes the handler of SIGSYS, which is in a higher layer (stub_trap.c).
+ * deliver_put_off: at the end of a call, in the handler of a trap. */
 void signals_install(void (*on_sigsys)(int, siginfo_t *, void *));
 void signals_install_sealed(void);
 void deliver_put_off(ucontext_t *context);

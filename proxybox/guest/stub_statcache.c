@@ -1,13 +1,13 @@
-/* Answers that last, for a program whose calls nobody observes: they are given again without a round trip. Only functions
- * of stub_direct.c ask here. The controller says of each answer whether it lasts.
+/* Answers that do not change, for a program whose calls are not observed: they are repeated without a round trip. Only
+ * functions of stub_direct.c call this. The controller marks the answers that do not change.
  *
  * Nothing becomes ready in an epoll instance that watches only pipes and counters of the box unless the program makes a
- * call. So when it looks again with no call between, as an event loop does at each turn, it sees nothing again.
+ * call. So when it checks again with no call between, as an event loop does at each turn, nothing is ready again.
  *
  * The status of the interpreter's library, and of folders in memory, changes only by calls that make or change something.
- * An import looks at its folders again and again. This is for a program of one thread. All is forgotten at each call that
- * may change one: at those that trap, but for what the loader does with a library, and at each open that is not only for
- * reading.
+ * An import looks up its folders again and again. This is for a program of one thread. All statuses are forgotten at
+ * each call that may change one: at calls that trap, except the loader's calls on a library, and at each open that is
+ * not only for reading.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@
 
 #include "stub_answers.h"
 
-/* A call of another thread may make something ready as soon as it has begun, and a long one again and again until it is
- * answered. So what was seen holds where no call was under way, and none has begun since. */
+/* A call of another thread may make a descriptor ready as soon as it has begun, and a long call again and again until
+ * it is answered. So the last result is valid if no call was under way, and none has begun since. */
 static long look(const uint64_t args[6])
 {
     static __thread struct {
@@ -67,7 +67,7 @@ bool may_change_a_status(long number, const uint64_t args[6])
     }
 }
 
-/* Where the status of a path is, or is to be; NULL for a path that is not remembered. */
+/* Returns the place for the status of a path; NULL for a path that is not remembered. */
 static struct known *place_of(const char *path, uint32_t flags, bool *is_known)
 {
     char text[LONGEST];
@@ -105,7 +105,7 @@ static bool status_of(const uint64_t args[6], long *result)
         place->age = guarded_copy(&place->status, (const void *)args[2], sizeof place->status) ? age : 0;
         *result = 0;
     }
-    return *result != ERROR(ENOSYS); /* else the box is observed since */
+    return *result != ERROR(ENOSYS); /* otherwise the box is observed since then */
 }
 
 bool statcache_answers(long number, const uint64_t args[6], long *result)

@@ -8,7 +8,7 @@
 
 #include "stub_threads.h"
 
-/* Stored below the new thread's stack pointer: what the thread needs before its first instruction. */
+/* Data that the new thread needs before its first instruction, stored below its stack pointer. */
 struct birth {
     uint64_t tid_address, tid;
     ucontext_t context;
@@ -46,7 +46,7 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
     return result;
 }
 
-/* A wait until a time of CLOCK_MONOTONIC in a box with real time: the kernel can do it, given the host's time. */
+/* A wait until a time of CLOCK_MONOTONIC in a box with real time: the kernel can do it, with the host's time. */
 static long wait_until(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
 {
     struct timespec until;
@@ -58,11 +58,11 @@ static long wait_until(const uint64_t args[6], ucontext_t *context, siginfo_t *i
         until.tv_sec = LONG_MAX / 2; /* the offset must not overflow it */
     add_nanoseconds(&until, -settings.clock_offset);
     if (until.tv_sec < 0)
-        until = (struct timespec){0, 0}; /* long past, and no time that the kernel takes */
+        until = (struct timespec){0, 0}; /* long past, and no valid time for the kernel */
     return futex_again(context, info, &until);
 }
 
-/* Where one thread runs at a time nobody changes the word between this look at it and the controller's answer. */
+/* Where one thread runs at a time, the word does not change between this read and the controller's answer. */
 static long futex_in_turn(int operation, const uint64_t args[6])
 {
     bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
@@ -75,7 +75,7 @@ static long futex_in_turn(int operation, const uint64_t args[6])
 }
 
 /* Other timed waits, and shared ones. The controller answers after a slice of the box's time. Between slices the stub
- * itself looks at the futex word, since only this process can wake a private futex. */
+ * itself reads the futex word, because only this process can wake a private futex. */
 long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
 {
     int operation = (int)args[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
@@ -84,7 +84,7 @@ long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
     if ((config.flags & CONFIG_REAL_TIME) && args[3] && (int)args[1] == (FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG))
         return wait_until(args, context, info);
     if (operation == FUTEX_WAKE)
-        return 0; /* a shared futex: each waiter looks at the word again by itself */
+        return 0; /* a shared futex: each waiter reads the word again by itself */
     if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET)
         return round_trip(SYS_futex, args);
     for (bool first = true;; first = false) {

@@ -12,7 +12,7 @@ long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
 long emulate_fork(const uint64_t args[6]);
 void be_adopted(void); /* the first call of a copy */
 
-/* stub_inspect.c: a copy of this process for a look at the program. */
+/* stub_inspect.c: a copy of this process, to inspect the program. */
 void inspect(void);
 
 /* stub_yield.c: before the interpreter's `main`. */

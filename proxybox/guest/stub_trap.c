@@ -1,5 +1,5 @@
-/* SIGSYS: a call that the filter did not let through. Nearly all such calls are one round trip; the few that must also
- * change something in this process (memory, threads, signal masks) are named in `answer`.
+/* SIGSYS: a call that the filter did not allow. Nearly all such calls are one round trip; the few that must also change
+ * something in this process (memory, threads, signal masks) are named in `answer`.
  *
  * The handler runs with every signal blocked but SIGSYS, SIGSEGV and SIGBUS, on the stack of the calling thread.
  */
@@ -17,8 +17,8 @@ enum { MAX_RANDOM = (1 << 25) - 1, MAX_READ = 0x7ffff000 };
 #define SYS_SECCOMP 1 /* si_code of a SIGSYS from a filter, not from kill */
 #endif
 
-/* Asks in pieces for what one reply cannot carry, up to what Linux gives in one call: PyPy's os.urandom takes whatever
- * the first call returns for all. */
+/* Requests the bytes in pieces if one reply cannot carry them, up to the most that Linux returns in one call: PyPy's
+ * os.urandom takes the result of the first call as complete. */
 static long random_bytes(const uint64_t args[6])
 {
     uint64_t wanted = args[1] < MAX_RANDOM ? args[1] : MAX_RANDOM, done = 0;
@@ -67,7 +67,7 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
         collecting_prepare();
     if (number == SYS_close)
         collecting_closed();
-    bool again = true; /* another thread may take what was closed before this one comes to its call */
+    bool again = true; /* another thread may get the closed descriptors before this one makes its call */
     for (int tries = 0; tries < 5 && again && lacks_descriptors(number, result) && collecting_helps(); tries++) {
         again = has_had_threads && collecting_has_closed();
         result = trip(number, args);
@@ -75,7 +75,7 @@ long plain_call(long number, const uint64_t args[6], long (*trip)(long, const ui
     return result;
 }
 
-/* pselect(2) has its signal mask behind a second pointer: the controller is given the first. */
+/* pselect(2) has a pointer to a pointer to its signal mask: the controller gets the first. */
 static long masked_select(const uint64_t args[6])
 {
     struct {
@@ -89,8 +89,8 @@ static long masked_select(const uint64_t args[6])
     return plain_call(SYS_pselect6, direct, coherent_trip);
 }
 
-/* sendmsg(2) and recvmsg(2) have all behind one pointer. The controller is given the pieces, their number, the flags,
- * whether there is an address or ancillary data, and where the structure is. */
+/* sendmsg(2) and recvmsg(2) have one pointer to all arguments. The controller gets the pieces, their number, the flags,
+ * whether there is an address or ancillary data, and the address of the structure. */
 static long message(long number, const uint64_t args[6])
 {
     struct msghdr header;

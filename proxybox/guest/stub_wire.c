@@ -1,5 +1,5 @@
-/* One OS call is one round trip. The call's number, its registers and the memory that it reads go out; the result and
- * what is to be stored come back. The controller has told the stub which arguments are which memory (`wire_learn`). */
+/* One OS call is one round trip. The call's number, its registers and the memory that it reads are sent; the result and
+ * the bytes to store come back. The controller has sent a table of the arguments that are memory (`wire_learn`). */
 #include <errno.h>
 #include <string.h>
 
@@ -38,7 +38,7 @@ bool wire_learn(const struct call_roles *row)
     return all;
 }
 
-/* The controller or the channel has ended: nothing would answer this process's calls any more. */
+/* The controller or the channel has ended: this process's calls would get no answers. */
 static void give_up(void)
 {
     for (;;)
@@ -88,12 +88,12 @@ static void put(struct channel *channel, const void *from, size_t size)
 
 static void put_u32(struct channel *channel, uint32_t value) { put(channel, &value, sizeof value); }
 
-/* What will be sent for one role: a length, or a marker (ABSENT, FAULT, TOO_LONG). */
+/* Returns the value to send for one role: a length, or a marker (ABSENT, FAULT, TOO_LONG). */
 static uint32_t measure_gather(struct channel *channel, const void *vector, uint64_t count)
 {
     uint64_t total = 0;
     if ((int64_t)count < 0 || count > MAX_IOVEC)
-        return 0; /* the controller sees the count and refuses it */
+        return 0; /* the controller checks the count and refuses it */
     if (!guarded_copy(channel->vector, vector, count * sizeof *channel->vector))
         return FAULT;
     for (uint64_t i = 0; i < count; i++) {
@@ -177,7 +177,7 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
         put(channel, ring->time, clocks * sizeof *ring->time);
         put(channel, &clocks, sizeof clocks);
     }
-    ring->count = ring->given = 0; /* the answer brings those of a replay */
+    ring->count = ring->given = 0; /* the answer has those of a replay */
     flush(channel);
 }
 
@@ -288,8 +288,8 @@ long round_trip(long number, const uint64_t args[6])
     return value;
 }
 
-/* A thread's last request: no answer comes. From here on the channel may be another thread's, so this uses nothing of
- * the channel but its descriptor. */
+/* A thread's last request: no answer comes. From here on the channel may be another thread's, so this uses only the
+ * channel's descriptor. */
 void wire_farewell(const uint64_t args[6])
 {
     struct request head = {.size = sizeof head, .number = SYS_exit};

@@ -5,7 +5,7 @@
 
 /* Reading and writing memory that may not be mapped: a fault inside one of these loops is a result, not a crash. Each
  * loop is one range of instructions with a repair address; the handler of SIGSEGV and SIGBUS calls `guard_repair` first.
- * SIGBUS is a page of a file behind the file's end.
+ * SIGBUS is a page of a file after the file's end.
  *
  * The vDSO's data pages count as unreadable: some of them may not exist, and they show the host's time. */
 extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
@@ -115,8 +115,8 @@ void add_nanoseconds(struct timespec *time, int64_t nanoseconds)
     }
 }
 
-/* What `futex_once_more` finds at the stack pointer: it takes the place of the trap's siginfo_t, which rt_sigreturn(2)
- * does not read. Further up, the signal's frame holds registers that it restores. */
+/* The data for `futex_once_more` at the stack pointer: they replace the trap's siginfo_t, which rt_sigreturn(2) does
+ * not read. Above it, the signal's frame has registers that rt_sigreturn(2) restores. */
 struct once_more {
     struct timespec until;
     greg_t r8, r10, rsp, rip;
@@ -125,14 +125,14 @@ __asm__(".text\n"
         "futex_once_more: syscall\n"
         "mov 16(%rsp), %r8\n"
         "mov 24(%rsp), %r10\n"
-        "mov 40(%rsp), %rcx\n" /* a system call may change it, so the program keeps nothing there */
+        "mov 40(%rsp), %rcx\n" /* a system call may change it, so the program stores nothing in it */
         "mov 32(%rsp), %rsp\n"
         "jmp *%rcx\n");
 extern const char futex_once_more[];
 
 /* The trapped futex call is made again, with another time and with ROUTE, when the handler has returned: there signals
- * interrupt it as they interrupt any wait. info: the trap's. Returns what is to be in the register of the
- * result: the call's number. */
+ * interrupt it as they interrupt any wait. info: the trap's. Returns the value for the register of the result: the
+ * call's number. */
 long futex_again(ucontext_t *context, siginfo_t *info, const struct timespec *until)
 {
     greg_t *gregs = context->uc_mcontext.gregs;

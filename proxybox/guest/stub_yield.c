@@ -1,8 +1,8 @@
-/* Threads that wait for the interpreter's lock (the GIL). They all run on one CPU. A thread that is woken there takes it from
- * its waker, and finds that the waker still has the GIL. PyPy looks again after 100 us, so each item of a queue between
- * two threads would cost as much. Here the waker goes on first, and by then it often waits itself.
+/* Threads that wait for the interpreter's lock (the GIL). They all run on one CPU. A thread that is woken there takes
+ * the CPU from its waker, and finds that the waker still has the GIL. PyPy checks again after 100 us, so each item of a
+ * queue between two threads would cost that time. Here the waker runs first, and soon often waits itself.
  *
- * For the program this is a spurious wake-up, which pthread_cond_timedwait(3) allows. PyPy waits for nothing else with it,
+ * For the program this is a spurious wake-up, which pthread_cond_timedwait(3) allows. PyPy uses it for no other wait,
  * and reads the clock before each wait. So this is for guests that read their clock themselves.
  */
 #include <dlfcn.h>

@@ -2,8 +2,8 @@
 
 They are what POSIX calls utilities (https://pubs.opengroup.org/onlinepubs/9799919799/idx/utilities.html), with the
 options that programs for agents use, and with the messages and exit statuses of GNU's. They run in a box, with the
-rights of what else runs there, and import what the interpreter has loaded anyway: a file of the box cannot stand in for
-a module of theirs.
+rights of its programs, and import only modules that the interpreter has loaded anyway: so a file of the box cannot
+replace one of their modules.
 """
 
 import sys
@@ -22,7 +22,7 @@ class UtilityFailed(Exception):
 
 
 def options(arguments, known):
-    """The options, as a set of letters, and the operands. known: the letters that the command takes."""
+    """Returns the options, as a set of letters, and the operands. known: the letters that the command takes."""
     found = set()
     while arguments and len(arguments[0]) > 1 and arguments[0][0] == "-":
         word = arguments[0]
@@ -37,7 +37,7 @@ def options(arguments, known):
 
 
 class Utility:
-    """What all commands have: where they write, and whether one of their operands has failed."""
+    """The common part of all commands: their streams, and whether one of their operands has failed."""
 
     def __init__(self, name):
         self.name, self.status = name, 0
@@ -49,7 +49,7 @@ class Utility:
         self.status = 1
 
     def each(self, work, operands, words):
-        """Calls `work` with each operand. words: what is said of one that fails, before the system's own words."""
+        """Calls `work` with each operand. words: the message for a failed operand, before the system's own message."""
         for operand in operands:
             try:
                 work(operand)
@@ -85,7 +85,7 @@ def rm(self, arguments):
         raise IsADirectoryError(errno.EISDIR, "")
 
     def empty(top):
-        """Removes a folder, however deep it is: without recursion, and with names of the current folder alone."""
+        """Removes a folder of any depth: without recursion, and only with names in the current folder."""
         start = os.open(".", os.O_RDONLY)
         try:
             os.chdir(top)
@@ -141,7 +141,7 @@ def rmdir(self, arguments):
 
 
 def pieces(path):
-    """The content of a file, or of standard input, in pieces."""
+    """Yields the content of a file, or of standard input, in pieces."""
     with open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
         piece = file.read(PIECE)
         while piece:
@@ -215,7 +215,7 @@ CHANGE = r"([-+=])([rwxX]*)"
 
 
 def changed_mode(text, mode, is_folder):
-    """The mode that chmod's first operand makes of another one."""
+    """Returns a file's new mode by chmod's first operand."""
     import re
 
     if re.match(r"[0-7]{1,4}\Z", text):
@@ -251,7 +251,7 @@ def chmod(self, arguments):
     if len(operands) < 2:
         raise UtilityFailed("missing operand")
     how = operands[0]
-    changed_mode(how, 0, False)  # says what is wrong with it before anything is changed
+    changed_mode(how, 0, False)  # reports errors in it before anything is changed
 
     def change(path):
         found = os.stat(path)
@@ -270,7 +270,7 @@ def chmod(self, arguments):
 ESCAPE = rb"(?s)\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))"
 LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v", b"\\": b"\\"}
 DIRECTIVE = rb"%(?:%|([-+ 0#]*)(\d*)(?:\.(\d+))?([diouxXcsbeEfFgG]))"
-#: How wide a field, or how precise a number, may be.
+#: The largest width of a field, and precision of a number.
 WIDEST = 1 << 16
 
 
@@ -321,7 +321,7 @@ def printf(self, arguments):
             self.complain("'%s': expected a numeric value" % os.fsdecode(value))
             return (head + kind) % 0.0
 
-    # each part of the format is read once for escapes: what an argument brings is not
+    # each part of the format is read once for escapes; arguments are not
     parts, at = [], 0
     for match in re.finditer(DIRECTIVE, form):
         parts += [unescaped(form[at : match.start()]), match]

@@ -1,14 +1,13 @@
-/* What is particular to x86-64 and small enough to be inline; the rest is in stub_x86_64.c. A port to another
- * architecture rewrites these two files, the beginning of controller/seal/filters.py and the numbers in
- * controller/oscalls. */
+/* Code for x86-64 that is small enough to be inline; the rest is in stub_x86_64.c. A port to another architecture
+ * rewrites these two files, the beginning of controller/seal/filters.py and the numbers in controller/oscalls. */
 #ifndef PROXYBOX_X86_64_H
 #define PROXYBOX_X86_64_H
 
 #include <stdint.h>
 #include <ucontext.h>
 
-/* syscall(2), "Architecture calling conventions". The registers in which ROUTE may stand are left empty: libc leaves what
- * is in them when it makes a call of fewer arguments, and the filter would let that pass. */
+/* syscall(2), "Architecture calling conventions". After the call, the registers in which ROUTE may be are cleared: libc
+ * does not set them for a call with fewer arguments, and the filter would allow that call. */
 static inline long kernel_call(long number, long a, long b, long c, long d, long e, long f)
 {
     long result;
@@ -26,7 +25,7 @@ static inline long kernel_call(long number, long a, long b, long c, long d, long
     return result;
 }
 
-/* The argument registers of a trapped call, and the value that the call returns. */
+/* The argument registers of a trapped call, and the result of the call. */
 static inline void context_arguments(const ucontext_t *context, uint64_t args[6])
 {
     static const uint8_t registers[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};

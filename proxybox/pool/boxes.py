@@ -1,4 +1,4 @@
-"""The boxes of a pool in one process: boxes that stand ready, and a thread that makes new ones from a zygote."""
+"""The boxes of a pool in one process: boxes that are ready, and a thread that makes new ones from a zygote."""
 
 import threading
 import time
@@ -30,21 +30,21 @@ from proxybox.session import Session
 if TYPE_CHECKING:
     from proxybox.records.taking import Taking
 
-#: How often a start is tried in all, and the seconds that the filler thread waits after a failure.
+#: How often a start is tried, and the seconds that the filler thread waits after a failure.
 _TRIES, _PAUSE = 5, 0.1
 #: When boxes run, seconds without a request for a box after which new boxes are made.
 _QUIET = 0.05
 
 
-#: Descriptors that a controller holds for a box whose guest has opened nothing, and those reserved for the caller.
+#: Descriptors that a controller needs for a box whose guest has opened no files, and those reserved for the caller.
 _DESCRIPTORS, CALLERS = 6, 128
 
 
 def make_room(size: int, boxes: int = 0) -> None:
     """Raises ValueError when this process may not open enough descriptors for `size` boxes (RLIMIT_NOFILE).
 
-    boxes: how many there are, where that is another number. Half of the limit is for what the guests open
-    (descriptorshare.py). The limit is not raised here: this is the caller's decision.
+    boxes: the number of boxes, where it is not `size`. Half of the limit is for what the guests open
+    (descriptorshare.py). The limit is not raised here: that is the caller's decision.
     """
     check_room(size, 2 * (CALLERS + _DESCRIPTORS * (boxes or size)))
 
@@ -89,7 +89,7 @@ class PoolBoxes:
 
     @property
     def ready(self) -> int:
-        """How many boxes stand ready."""
+        """How many boxes are ready."""
         return len(self._ready)
 
     # --- use ----------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class PoolBoxes:
             if taking is not None:
                 taking.queued = queued / 1e9
             self._running.add(box)
-            if self._cancelled:  # `cancel` may have looked at the boxes before
+            if self._cancelled:  # `cancel` may have checked the boxes before
                 box.cancel()
             with job.running.reached_by(box.cancel, box.interrupt):
                 finished = None
@@ -159,7 +159,7 @@ class PoolBoxes:
         return live
 
     def take(self, policy: Policy | None = None) -> ReadyBox:
-        """Returns the next box: one that stands ready, or else one that is made now.
+        """Returns the next box: one that is ready, or otherwise one that is made now.
 
         policy: of its run (`policy_of_run`); None for the pool's.
         """
@@ -178,7 +178,7 @@ class PoolBoxes:
                 return self._make(policy)
 
     def refill(self) -> None:
-        """Has boxes made in place of those that were taken, now that a program has ended, or a session has its own."""
+        """Makes the thread replace taken boxes. Called when a program has ended, or a session has got its box."""
         with self._change:
             self._change.notify()
 
@@ -187,7 +187,8 @@ class PoolBoxes:
     def _make(self, needed: Policy | None = None) -> ReadyBox:
         """Makes a box from the zygote, or from a new one when it has died. Raises SandboxStartError.
 
-        needed: the policy of a program that waits for it. It does not rehearse then, which takes longer than it saves.
+        needed: the policy of a program that waits for it. Then the box does not rehearse, which would take longer than
+        it saves.
         """
         box = self._box if needed is None or needed is self.policy else attrs.evolve(self._box, policy=needed)
         failed = zygote = None
@@ -198,13 +199,13 @@ class PoolBoxes:
             try:
                 zygote = self._living_zygote(failed)
                 return ReadyBox(WarmStart(box=box, zygote=zygote, functions=self._functions), rehearses)
-            except NotCopyable:  # each further one would
+            except NotCopyable:  # each further start would
                 raise
             except (OSError, CannotCopy, SandboxStartError):
                 if not left:
                     raise
                 if rehearses and zygote is not None and zygote.is_alive():
-                    rehearses = self._rehearses = False  # something that the policy names may stand in its way
+                    rehearses = self._rehearses = False  # the rehearsal may fail because of the policy
                 else:
                     failed = zygote
         raise AssertionError
@@ -225,10 +226,10 @@ class PoolBoxes:
             return self._zygote
 
     def _pause(self) -> float:
-        """Seconds until a box has to be made.
+        """Returns the seconds until a box has to be made.
 
-        Making one takes time from the programs that run in this process. So boxes are made when no program runs, or
-        when nobody has asked for a box for a while.
+        Making a box takes time from the programs that run in this process. So boxes are made when no program runs, or
+        when none was requested for a while.
         """
         if len(self._ready) >= self._size:
             return float("inf")

@@ -25,7 +25,7 @@ import attrs
 from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 
-#: Seconds until a process whose parent has ended is ended even if its main thread ignores the signal.
+#: Seconds after which a process whose parent has ended exits even if its main thread ignores the signal.
 _DEAF = 5
 #: Seconds that `end` waits for processes before it kills them.
 _PATIENCE = 1
@@ -36,7 +36,7 @@ class WorkerEnded(Exception):
 
 
 class WorkerLeft(WorkerEnded):
-    """The process of a task was told to end, by whoever runs it: the task is not to blame."""
+    """The process of a task was ended by its owner: the task has not caused it."""
 
 
 @attrs.frozen
@@ -148,7 +148,7 @@ class Processes(Executor):
 
 
 def _how(status: int) -> str:
-    """The end of a process, in words."""
+    """Returns the end of a process, in words."""
     return signal.strsignal(-status) or f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
@@ -156,7 +156,7 @@ def _how(status: int) -> str:
 
 
 def serve(connections: list[Connection], prepare: Callable[[], object], leave: Callable[[], object]) -> None:
-    """Does tasks until the other end of the socket is closed.
+    """Carries out tasks until the other end of the socket is closed.
 
     SIGTERM ends the process, and so does the closing of the socket in the middle of a task.
     """
@@ -182,9 +182,9 @@ def _pickled(answer: tuple[bool, Any]) -> bytes:
 
 
 def _end_with_parent(fd: int, leave: Callable[[], object]) -> None:
-    """Ends the process when its parent has been killed or has closed the socket: nobody needs its answers then.
+    """Ends the process when its parent has been killed or has closed the socket: its answers are not needed then.
 
-    The main thread is interrupted first, so that it makes nothing while things are removed. It may not react to
+    The main thread is interrupted first, so that it makes no files while files are removed. It may not react to
     signals, in a library that computes; then the process ends after _DEAF seconds.
     """
     poll = select.poll()

@@ -1,11 +1,11 @@
-"""A pool: boxes that stand ready, for callers who cannot wait for a box to start.
+"""A pool: boxes that are ready, for callers who cannot wait for the start of a box.
 
     with proxybox.Pool(size=4, preload=["json"]) as pool:
         pool.run("print(1)").stdout
         list(pool.map(double, range(10)))  # a function, sent as its source
 
-Each box runs one program and is then ended; a thread makes the next one from a zygote of the pool's own. With
-`processes=` the controllers themselves are divided among processes (workers.py).
+Each box runs one program and is then ended; a thread makes the next one from the pool's own zygote. With `processes=`
+the controllers themselves are divided among processes (workers.py).
 """
 
 import inspect
@@ -55,7 +55,7 @@ from proxybox.session import Session
 class Pool(Executor):
     """Boxes that have started already, ready to be used.
 
-    policy, policy_fields, functions, packages, guest: as for `Sandbox`. size: how many boxes stand ready, and how many
+    policy, policy_fields, functions, packages, guest: as for `Sandbox`. size: how many boxes are ready, and how many
     programs run at once; further callers wait. processes: the number of controller processes among which the boxes are
     divided; 0 for this process alone. With processes, a `stdin` function is read to its end before its program begins.
     preload: modules that are imported in advance, besides the policy's. warm: whether boxes are copies of one guest,
@@ -128,7 +128,7 @@ class Pool(Executor):
         on_start: OnStart = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
-        """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run, after calling `on_start`."""
+        """As `Sandbox.run`, in a box that is ready. Waits while `size` programs run, after calling `on_start`."""
         self._check_open()
         argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
@@ -152,7 +152,7 @@ class Pool(Executor):
         on_start: OnStart = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
-        """As `Sandbox.run_program`, in a box that stands ready."""
+        """As `Sandbox.run_program`, in a box that is ready."""
         self._check_open()
         argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
@@ -167,11 +167,11 @@ class Pool(Executor):
 
     @property
     def ready(self) -> int:
-        """How many boxes of this process stand ready now; 0 with `processes`."""
+        """How many boxes of this process are ready now; 0 with `processes`."""
         return 0 if isinstance(self._boxes, PoolWorkers) else self._boxes.ready
 
     def session(self, *, timeout: float | str | None = None, record: str | os.PathLike[str] | None = None) -> Session:
-        """Starts a session in a box that stands ready; with a record in one of its own. record: as for `Sandbox`.
+        """Starts a session in a box that is ready; with a record, in its own box. record: as for `Sandbox`.
 
         Until it is closed, it counts as a program that runs. Raises ValueError in a pool with `processes`.
         """
@@ -184,7 +184,7 @@ class Pool(Executor):
         """Runs source or a function in a thread of the pool, and returns a Future.
 
         For source, with the arguments of `run`, it is a Future of the Result. For a function, with arguments of plain
-        data, it is a Future of its value, or of the ExecutionError that tells why there is none. Raises TypeError for a
+        data, it is a Future of its value, or of the ExecutionError that says why there is none. Raises TypeError for a
         function whose source cannot be sent.
         """
         self._check_open()
@@ -222,7 +222,7 @@ class Pool(Executor):
 
 
 def box_of(policy: Policy, guest: str | None, packages: Sequence[str]) -> BoxRunner:
-    """Returns what boxes of a pool are made of, and installs packages that are not. Raises as `Pool` does.
+    """Returns the parts of a pool's boxes, and installs missing packages. Raises as `Pool` does.
 
     guest, packages: as `argumentchecks` returns them.
     """

@@ -1,6 +1,6 @@
-"""Room for so many threads at once, in the order in which they ask.
+"""Limits how many threads run at once, in the order of their requests.
 
-`threading.Semaphore` makes no such promise: a thread that gives its room back and asks again at once gets it again.
+`threading.Semaphore` has no order: a thread that releases it and acquires it again at once gets it first.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from proxybox.running import Running
 
 @attrs.define(eq=False)
 class _Waiter:
-    """A thread that waits. woken: released when it has its answer: whether there is room for it, or what it raises."""
+    """A thread that waits. woken: released when it has its answer: whether it has room, or the exception to raise."""
 
     woken: threading.Lock = attrs.field(factory=threading.Lock)
     answer: bool | BaseException | None = None
 
 
 class Slots:
-    """free: for how many threads there is room now."""
+    """Slots for threads. free: how many threads have room now."""
 
     def __init__(self, free: int) -> None:
         self._free = free
@@ -65,7 +65,7 @@ class Slots:
         return answer
 
     def release(self) -> None:
-        """Gives room back: to the thread that has waited longest, or to the next that asks."""
+        """Releases room: for the thread that has waited longest, or for the next request."""
         with self._lock:
             if self._waiting:
                 self._wake(self._waiting[0], True)
@@ -73,18 +73,18 @@ class Slots:
                 self._free += 1
 
     def fail(self, fault: Callable[[], BaseException]) -> None:
-        """Has every thread that waits now raise an exception of its own."""
+        """Makes every thread that waits now raise its own exception."""
         with self._lock:
             for waiter in tuple(self._waiting):
                 self._wake(waiter, fault())
 
     def end(self, fault: Callable[[], BaseException]) -> None:
-        """Has every thread that waits, or asks later, raise an exception."""
+        """Makes every thread that waits, or requests room later, raise an exception."""
         self._end = fault
         self.fail(fault)
 
     def _wake(self, waiter: _Waiter, answer: bool | BaseException) -> bool | BaseException:
-        """Ends the wait of a thread, unless it has its answer. Returns that which it has."""
+        """Ends the wait of a thread, unless it has its answer. Returns its answer."""
         with self._lock:
             if waiter.answer is None:
                 waiter.answer = answer

@@ -1,6 +1,6 @@
 """A process of a pool: it has boxes of its own, and a socket for each program that may run at once (workers.py).
 
-By one more socket, the last, the pool tells that a job is to be cancelled or interrupted. The process ends when the
+On one more socket, the last, the pool requests that a job is cancelled or interrupted. The process ends when the
 sockets of all jobs are closed. A program is cancelled when its socket is closed.
 """
 
@@ -42,7 +42,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     boxes: PoolBoxes | Exception
     try:
         boxes, taken = _boxes(setup, len(sockets))
-    except Exception as error:  # this is the answer to each job, since no caller waits for `serve`
+    except Exception as error:  # this is the answer to each job, because no caller waits for `serve`
         boxes, taken = error, _no_record
     _watch([_Jobs(boxes, taken, connection) for connection in sockets], cancellations)
     if not isinstance(boxes, Exception):
@@ -65,7 +65,7 @@ def _boxes(setup: bytes, size: int) -> "tuple[PoolBoxes, Taken]":
 
 
 def _watch(jobs: "list[_Jobs]", cancellations: Connection) -> None:
-    """Waits for sockets whose other end is closed, and cancels their jobs. cancellations: names further ones."""
+    """Waits for sockets whose other end is closed, and cancels their jobs. cancellations: the socket with requests."""
     poll = select.poll()
     poll.register(cancellations.fileno(), select.POLLIN)
     left = {job.connection.fileno(): job for job in jobs}
@@ -94,13 +94,13 @@ class _Jobs:
         self._taken = taken
         self._lock = threading.Lock()
         self._count = 0
-        self._running: dict[int, Running] = {}  # the job that was begun last, and what was told of the next one
+        self._running: dict[int, Running] = {}  # the job that was begun last, and the requests about the next one
         self._is_given_up = False
         self.thread = threading.Thread(target=self._serve, name="proxybox-worker", daemon=True)
         self.thread.start()
 
     def give_up(self) -> None:
-        """Cancels the job that runs, and all that could come: the pool no longer waits for them."""
+        """Cancels the job that runs, and all later ones: the pool no longer waits for them."""
         with self._lock:
             self._is_given_up = True
             running = tuple(self._running.values())
@@ -108,7 +108,7 @@ class _Jobs:
             each.cancel()
 
     def tell(self, job: int, what: str) -> None:
-        """Cancels or interrupts a job, by its number; it may not have been read yet."""
+        """Cancels or interrupts a job, by its number. The job may not have been read yet."""
         with self._lock:
             if job < self._count:
                 return
@@ -119,7 +119,7 @@ class _Jobs:
             running.interrupt()
 
     def _begin(self) -> Running:
-        """Counts a job, and returns what ends it."""
+        """Counts a job, and returns its `Running`, by which it can be ended."""
         with self._lock:
             self._count += 1
             self._running = {self._count: self._running.get(self._count) or Running()}
@@ -133,7 +133,7 @@ class _Jobs:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     self._tell(*self._do(self.connection.recv_bytes()))
-        finally:  # a pool that waits for an answer sees that none comes; `_watch` still uses the descriptor
+        finally:  # a pool that waits for an answer notices the end; `_watch` still uses the descriptor
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as twin:
                 twin.shutdown(socket.SHUT_RDWR)
 
@@ -155,14 +155,14 @@ class _Jobs:
             )
             policy = self._boxes.policy
             if tighter is not None:
-                environment = tighter[2] or policy.environment  # the pool's own object where it is the same
+                environment = tighter[2] or policy.environment  # the pool's own object if it is equal
                 policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1], environment=environment)
             taking = self._taken(record)
             if taking is not None:
                 taking.on_file = functools.partial(self._tell, "record")
             job = PreparedRun(program=program, streams=streams, policy=policy, taking=taking, running=running)
             return "result", self._boxes.run(job)
-        except BaseException as error:  # also what a host function raises
+        except BaseException as error:  # also the exceptions of host functions
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         finally:
             if handle is not None:

@@ -1,12 +1,11 @@
-"""Processes that work for this one: how each of them is started, and those of a pool.
+"""Processes that work for this process: their start, and the processes of a pool.
 
     pool ── one socket for each program that may run at once ── worker process: a Pool of its own, a thread per socket
          ── one more socket, for what ends a program ──────────
 
-Both ends are trusted, so what crosses is pickled. A worker that dies is replaced; a caller who waited for it gets a
-Result that says so, or is served by another one if its job had not begun. A worker ends with its pool, because its
-sockets are closed then. It imports modules from the same places as this process, and never from the current folder
-(modulepath.py).
+Both ends are trusted, so messages are pickled. A worker that dies is replaced; a caller who waited for it gets a Result
+that says so, or is served by another one if its job had not begun. A worker ends with its pool, because its sockets are
+closed then. It imports modules from the same places as this process, and never from the current folder (modulepath.py).
 """
 
 import contextlib
@@ -40,15 +39,15 @@ from proxybox.sandbox import PreparedRun
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: The most bytes that a `stdin` function may return in all.
 _MOST_STDIN: Final = 64 << 20
-#: How many workers a job is given to, one after the other, while each dies before it has read the job.
+#: How many workers get a job, one after the other, if each dies before it has read the job.
 _TRIES: Final = 3
 
 
 class Worker:
     """A process that calls the `serve` function of a module with its ends of sockets, and with arguments (worker.py).
 
-    cpus: those on which it and its guests run; all, where that is empty. environment: its environment variables; those
-    of this process by default. Raises OSError when no process can be started.
+    cpus: the CPUs on which it and its guests run; all, if empty. environment: its environment variables; by default
+    those of this process. Raises OSError when no process can be started.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Worker:
         if cpus:
             with contextlib.suppress(OSError):  # it has ended already, or may not be moved
                 os.sched_setaffinity(self.process.pid, cpus)
-        with contextlib.suppress(OSError):  # it has ended already: the next request to it fails, and tells the caller
+        with contextlib.suppress(OSError):  # it has ended already: the next request fails, which its caller notices
             self.connections[0].send_bytes(json.dumps({"path": trusted_path(), "module": module}).encode())
             self.connections[0].send_bytes(job)
 
@@ -87,7 +86,7 @@ class Worker:
             connection.close()
 
     def tell(self, what: Any) -> None:
-        """Sends something by the last socket; from any thread. Raises OSError."""
+        """Sends a message on the last socket; from any thread. Raises OSError."""
         data = pickle.dumps(what)
         with self._telling:
             self.connections[-1].send_bytes(data)
@@ -100,8 +99,8 @@ class Worker:
     def end(self) -> None:
         """Waits for the process, which ends when its sockets are closed.
 
-        It does not close them. Only the thread that uses a socket closes it: for another thread, its number could
-        meanwhile be that of any other descriptor.
+        It does not close them. Only the thread that uses a socket closes it: otherwise its number could meanwhile be
+        that of any other descriptor.
         """
         try:
             self.process.wait(timeout=10)
@@ -111,13 +110,13 @@ class Worker:
 
 
 def _python_options() -> list[str]:
-    """The options that this process was given, and -P: no imports from the program's folder or the current one."""
+    """Returns this process's options for Python, and -P: no imports from the program's folder or the current one."""
     variables = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
     return ["-P", *(option for option, is_given in variables.items() if is_given)]
 
 
 def packed_setup(policy: Policy, options: dict[str, Any]) -> bytes:
-    """Packs what boxes are made of, for other processes. Raises PolicyError for what cannot go."""
+    """Packs the parts of boxes for other processes. Raises PolicyError for objects that cannot be pickled."""
     try:
         return pickle.dumps((policy, options))
     except Exception as error:  # pickle raises whatever the methods of an object raise
@@ -128,7 +127,7 @@ def packed_setup(policy: Policy, options: dict[str, Any]) -> bytes:
 
 
 def unpacked_setup(setup: bytes) -> tuple[Policy, dict[str, Any]]:
-    """Unpacks what `packed_setup` has packed. Raises PolicyError for functions that cannot be imported."""
+    """Unpacks the result of `packed_setup`. Raises PolicyError for functions that cannot be imported."""
     try:
         policy, options = pickle.loads(setup)  # noqa: S301 - from our own parent, or whoever gives this process its work
     except (ImportError, AttributeError) as error:
@@ -154,7 +153,7 @@ class _LostError(Exception):
 class _Slot:
     """Room for one program at a time, in one worker. `begin` and `receive` raise _LostError.
 
-    number: of its socket. jobs: how many it has been given, with that which is to be begun next.
+    number: of its socket. jobs: how many jobs it has got, the next one included.
     """
 
     worker: Worker
@@ -167,11 +166,11 @@ class _Slot:
         return self.worker.connections[self.number]
 
     def cancel(self) -> None:
-        """Has the worker cancel the job that was begun last. Its result still comes."""
+        """Makes the worker cancel the job that was begun last. Its result still comes."""
         self._tell("cancel")
 
     def interrupt(self) -> None:
-        """Has the worker interrupt the job that was begun last."""
+        """Makes the worker interrupt the job that was begun last."""
         self._tell("interrupt")
 
     def _tell(self, what: str) -> None:
@@ -179,29 +178,29 @@ class _Slot:
             self.worker.tell((self.number, self.jobs, what))
 
     def begin(self, job: bytes, handle: int | None) -> tuple[str, Any]:
-        """Sends a job, with the descriptor that is its stdin, and returns the first message that comes of it."""
+        """Sends a job, with the descriptor of its stdin, and returns its first message."""
         try:
             self.connection.send_bytes(job)
             if handle is not None:
                 send_handle(self.connection, handle, self.worker.process.pid)
             return self._message()
         except (BrokenPipeError, ConnectionResetError) as error:
-            # An end that is closed resets the other one only if something was left to be read from it.
+            # A closed end resets the other one only if it had unread data.
             raise _LostError(error, begun=False) from error
         except (EOFError, OSError) as error:
             raise _LostError(error, begun=True) from error
 
     def receive(self) -> tuple[str, Any]:
-        """Returns the next message of a job that has begun: its kind, and what it tells."""
+        """Returns the next message of a job that has begun: its kind and its content."""
         try:
             return self._message()
         except (EOFError, OSError) as error:
             raise _LostError(error, begun=True) from error
 
     def leave(self, kinds: Collection[str]) -> bool:
-        """Cancels the job, because the caller's function has raised, and reads what still comes of it.
+        """Cancels the job, because the caller's function has raised, and reads its remaining messages.
 
-        kinds: of messages that are not the last. Returns whether the worker is there for another job.
+        kinds: of messages that are not the last. Returns whether the worker can take another job.
         """
         self.cancel()
         with contextlib.suppress(_LostError):
@@ -218,7 +217,7 @@ class _Slot:
 class PoolWorkers:
     """The processes of a Pool with `processes`, among which the CPUs are divided.
 
-    A box is made and served by hand-overs between its controller, its zygote and itself, which are dearer between CPUs.
+    A box's controller, its zygote and its guest switch often, and switches between CPUs cost more.
     """
 
     def __init__(self, policy: Policy, options: dict[str, Any], size: int, processes: int) -> None:
@@ -267,7 +266,7 @@ class PoolWorkers:
         policy = None if own is self._policy else (own.limits, own.output, variables)
         record = None if job.taking is None else job.taking.named
         result = self._ask(("run", job.program, policy, stdin, wanted, record), takers, handle, job.running)
-        if records and result.record is None:  # its process has ended, or was given up
+        if records and result.record is None:  # its process has ended, or was abandoned
             return attrs.evolve(result, record=Path(records[-1]), record_fault="the process that wrote it has ended")
         return result
 
@@ -313,7 +312,7 @@ class PoolWorkers:
                 if lost.begun or tries == _TRIES or self._closed:
                     return self._lost(lost)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    slot.worker.process.wait(1)  # then none of its slots is taken again
+                    slot.worker.process.wait(1)  # then none of its slots is used again
             finally:
                 self._give_back(slot, whole)
 
@@ -332,7 +331,7 @@ class PoolWorkers:
                     if self._closed:
                         raise SandboxClosedError("the pool is closed: make another one for further runs")
                     if running.is_cancelled:
-                        self._change.notify()  # it may have been woken in place of one that waits
+                        self._change.notify()  # it may have been woken instead of a thread that waits
                         return None
                     slot = self._free.popleft()
                     self._busy.add(slot)
@@ -345,7 +344,7 @@ class PoolWorkers:
             self._change.notify_all()
 
     def _give_back(self, slot: _Slot, whole: bool) -> None:
-        """Makes a slot free again; closes it if its job was not completed, so that its worker cancels the job."""
+        """Frees a slot; closes it if its job was not completed, so that its worker cancels the job."""
         with self._change:
             self._busy.discard(slot)
             if whole and not self._closed:
@@ -392,7 +391,7 @@ class PoolWorkers:
 
 
 def _read_all(source: Callable[[int], bytes | str]) -> bytes:
-    """Reads a `stdin` function to its end, to send the data to a worker. Raises ValueError when it is too much."""
+    """Reads a `stdin` function to its end, to send the data to a worker. Raises ValueError for too much data."""
     pieces, left = [], _MOST_STDIN
     while piece := as_bytes("stdin: what its function returned", source(1 << 16)):
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""What a function of libc asks for while it works: memory of the guest, allocations there, and OS calls.
+"""Requests of a function of libc while it runs: for memory of the guest, for allocations there, and for OS calls.
 
 A function is a generator (libc.py). It yields these requests, which channel.py carries out, and returns a
 `FunctionResult`.
@@ -46,7 +46,7 @@ class CString:
 
 @attrs.define
 class Allocate:
-    """A request for memory in the guest that holds these bytes; the answer is its address."""
+    """A request to allocate memory in the guest with these bytes; the answer is its address."""
 
     data: bytes
 
@@ -71,7 +71,7 @@ class SideCall:
     memory: tuple[bytes | int, ...] = ()
 
     def frame(self) -> bytes:
-        """The call as the stub of another guest would send it."""
+        """The frame of the call, as the stub of another guest would send it."""
         return encode_request(NUMBERS[self.name], self.registers, self.memory)
 
 
@@ -82,7 +82,7 @@ class Serve(SideCall):
 
 @attrs.define
 class FunctionResult:
-    """What the function returns.
+    """The result of a function of libc.
 
     writes: (address, bytes) to store in the guest.
     """
@@ -96,14 +96,14 @@ Steps: TypeAlias = Generator[Any, Any, FunctionResult]
 Writes: TypeAlias = tuple[tuple[int, bytes], ...]
 
 MASK: Final = (1 << 64) - 1
-#: An address that no handler reads. What a handler would write there is used by the function here, or dropped.
+#: An address that no handler reads. Bytes that a handler would write there are used by the function here, or dropped.
 NOWHERE: Final = 0x1000
 #: Nothing is mapped below this (vm.mmap_min_addr): an argument smaller than this is a number, not an address.
 _LOWEST: Final = 1 << 16
 
 
 def written(writes: Writes) -> bytes:
-    """Returns what an OS call stores; b"" where an interceptor has answered the call with nothing."""
+    """Returns the bytes that an OS call stores; b"" where an interceptor has answered without any."""
     return writes[0][1] if writes else b""
 
 
@@ -114,9 +114,9 @@ def failed(value: int) -> bool:
 
 @functools.cache
 def _read_by(name: str) -> tuple[tuple[int, Memory, int, str], ...]:
-    """Returns what memory the handler of an OS call reads: the place of the argument with the address, and its role.
+    """Returns the memory that a call's handler reads: the index of the argument with the address, and its role.
 
-    Where another argument counts it, the place of that and its type (a code of struct) follow; else -1 and "".
+    Where another argument counts it, that argument's index and type (a code of struct) follow; otherwise -1 and "".
     """
     places = {parameter: place for place, (parameter, _) in enumerate(TABLE[NUMBERS[name]].parameters)}
     roles = dict(TABLE[NUMBERS[name]].parameters)
@@ -146,12 +146,12 @@ def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[
 
 
 def _argument(registers: tuple[int, ...], place: int) -> int:
-    """Returns an argument of an OS call; 0 where it has none in that place."""
+    """Returns the argument of an OS call at index `place`; 0 where it has none there."""
     return registers[place] if 0 <= place < len(registers) else 0
 
 
 def _size(role: Memory, counted: int, code: str) -> int:
-    """Returns how many bytes a handler reads. counted: the argument that counts them, of this type ("": none does)."""
+    """Returns how many bytes a handler reads. counted: the argument that counts them, of type `code` ("" for none)."""
     size = role.size
     if code:
         (count,) = struct.unpack("<" + code, struct.pack("<Q", counted & MASK))
@@ -163,26 +163,26 @@ def _size(role: Memory, counted: int, code: str) -> int:
 
 
 def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, Writes]]:
-    """Makes an OS call that never waits, after fetching what it reads from the guest."""
+    """Makes an OS call that never waits, after fetching the memory that it reads from the guest."""
     memory = yield from fetched(name, registers)
     reply: tuple[int, Writes] = yield SideCall(name, registers, memory)
     return reply
 
 
 def waited(name: str, *registers: int) -> Generator[Any, Any, tuple[int, Writes]]:
-    """Makes an OS call that may wait, after fetching what it reads from the guest."""
+    """Makes an OS call that may wait, after fetching the memory that it reads from the guest."""
     memory = (yield from fetched(name, registers)) if _read_by(name) else ()
     reply: tuple[int, Writes] = yield Serve(name, registers, memory)
     return reply
 
 
 def served(name: str, *registers: int) -> Steps:
-    """A function that is an OS call: returns its value, or -1 and errno, together with what the call writes."""
+    """A function that is an OS call: returns its value, or -1 and errno, together with the writes of the call."""
     return done(*(yield from waited(name, *registers)))
 
 
 def done(value: int, writes: Writes) -> FunctionResult:
-    """What a function returns that is an OS call which was answered so."""
+    """Returns the result of a function that is an OS call, from the answer to the call."""
     return FunctionResult(-1, -value) if failed(value) else FunctionResult(value, 0, writes)
 
 

@@ -1,8 +1,8 @@
-"""The channel of a translated guest, in the place of channel.Channel: it produces frames for the dispatcher.
+"""The channel of a translated guest, which replaces channel.Channel: it produces frames for the dispatcher.
 
-A request names a function of libc. libc.py has a generator for it, which asks for what it needs: guest memory, an
+A request names a function of libc. libc.py has a generator for it, which yields its requests: for guest memory, an
 allocation there, OS calls (asking.py). `Serve` is an OS call that the driver carries out, and that may wait. `SideCall`
-is one that never waits, and is carried out at once. Most functions need less, and no generator (direct.py).
+is an OS call that never waits, and is carried out at once. Most functions need no generator (direct.py).
 """
 
 import errno
@@ -38,7 +38,7 @@ _NULL: Final = bytes(8)
 
 
 class TranslatedReader:
-    """Does what the drivers need of a channel's reader: checks that the channel ends between two requests."""
+    """The reader that drivers need of a channel: it checks that the channel ends between two requests."""
 
     __slots__ = ("_channel",)
 
@@ -75,14 +75,14 @@ class TranslatedChannel(Channel):
         self._begun = bytearray()
         self._request: wire.Request | None = None
         self._running: Generator[Any, Any, FunctionResult] | None = None
-        self._wanted: FetchMemory | CString | Allocate | None = None  # what the guest has been asked for
+        self._wanted: FetchMemory | CString | Allocate | None = None  # the request to the guest
         self._directs = direct.table()
-        self._direct: Direct | None = None  # the call that takes the shorter way
-        self._arguments: bytes | None = None  # those of that call, while its string is awaited
+        self._direct: Direct | None = None  # the call by the shorter way
+        self._arguments: bytes | None = None  # its arguments, while its string is awaited
 
     @property
     def is_inside(self) -> bool:
-        """Whether a part of a request or of an answer has come."""
+        """Whether a part of a request or of an answer was received."""
         return bool(self._begun)
 
     def understand(self, data: bytes) -> bytes | None:
@@ -102,7 +102,7 @@ class TranslatedChannel(Channel):
         return self._understand_pieces()
 
     def _begin(self, known: Direct, data: bytes) -> bytes | None:
-        """Begins a call of the shorter way: returns its frame, or asks for its string."""
+        """Begins a call by the shorter way: returns its frame, or requests its string from the guest."""
         self._direct = known
         arguments = data[known.begin :]
         if not known.text:
@@ -119,7 +119,7 @@ class TranslatedChannel(Channel):
         return known.with_string(arguments or b"", text)
 
     def _understand_pieces(self) -> bytes | None:
-        """Does what `understand` does, of what came in pieces, takes more than a string, or is wrong."""
+        """Does what `understand` does, for requests that came in pieces, need more than a string, or are malformed."""
         if self._direct is not None and self._arguments is not None and self._wanted is None:
             self._wanted = CString(0, self._direct.longest)
         if self._wanted is not None:
@@ -137,7 +137,7 @@ class TranslatedChannel(Channel):
         return self._go_on(None)
 
     def _take_answer(self) -> bytes | None:
-        """Takes the guest's answer to a command when it is complete, and lets the function go on."""
+        """Passes the guest's answer to a command, when it is complete, to the function."""
         wanted, begun = self._wanted, self._begun
         if isinstance(wanted, FetchMemory):
             if len(begun) < wanted.size:
@@ -162,7 +162,7 @@ class TranslatedChannel(Channel):
         return self._go_on(value) if self._direct is None else self._with_string(self._direct, value)
 
     def _go_on(self, value: Any) -> bytes | None:
-        """Lets the function go on until it needs an answer of the guest or a call of the driver.
+        """Runs the function until it needs an answer of the guest or a call of the driver.
 
         Returns the frame for the driver, or None.
         """
@@ -198,9 +198,9 @@ class TranslatedChannel(Channel):
         return _split(reply)
 
     def send(self, reply: Reply) -> None:
-        """Gives the function the dispatcher's answer to its frame, and lets it go on.
+        """Passes the dispatcher's answer to the function, and runs it further.
 
-        The first answer goes to the stub instead, which waits for it before it lets `main` run.
+        The first answer goes to the stub instead, which waits for it before it runs `main`.
         """
         if self._direct is not None:
             self._direct = None
@@ -225,7 +225,7 @@ class TranslatedChannel(Channel):
 
 
 def _result(kind: str, ended: FunctionResult) -> bytes:
-    """Returns the end of an answer: what the guest stores, its errno, and the result, of the kind that it names."""
+    """Returns the commands that end an answer: bytes to store, errno, and the result. kind: of the result."""
     value, number, writes = ended.value, ended.errno, ended.writes
     if writes and not all(address for address, _ in writes):  # NULL: EFAULT, as from the kernel
         value, number, writes = 0 if kind == "p" else -1, errno.EFAULT, ()

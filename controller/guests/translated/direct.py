@@ -1,8 +1,7 @@
 """A shorter way for functions that are an OS call with the same arguments and read at most one string of the guest.
 
-That is nearly every call that a program makes. A request carries its arguments as a frame for the dispatcher carries
-the call's registers, so they are copied and not decoded. Whatever is not exactly such a request goes the general way
-(libc.py), which says what is wrong with it.
+That is nearly every call that a program makes. The arguments in a request have the form of the registers in a frame, so
+they are copied and not decoded. Any other request is answered by libc.py, which reports its errors.
 """
 
 import functools
@@ -25,12 +24,12 @@ _ABSENT, _TOO_LONG = _SIZE.pack(ABSENT), _SIZE.pack(TOO_LONG)
 
 @attrs.frozen
 class Direct:
-    """One such function.
+    """A function that is answered by the shorter way.
 
-    begin: where the arguments begin in a request of `size` bytes. number: of the call. frame: its frame up to the
-    registers, where nothing is read. padding: what follows the arguments in there. text: where the address of the
-    string lies that it reads; 0 where it reads none. longest: bytes of that string with its NUL; limit: the same, as
-    the command for it carries it.
+    begin: the offset of the arguments in a request of `size` bytes. number: of the call. frame: its frame up to the
+    registers, if it reads no memory. padding: the bytes after the arguments in the frame. text: the offset of the
+    address of the string that it reads; 0 for none. longest: the most bytes of that string, with its NUL; limit: the
+    same, encoded for the command.
     """
 
     begin: int
@@ -55,7 +54,7 @@ class Direct:
 
 @functools.cache
 def table() -> dict[bytes, Direct]:
-    """Returns these functions, each by what a request for it begins with: the length of its signature, and that."""
+    """Returns these functions by the first bytes of a request: the length of the signature, and the signature."""
     found = (_direct(signature, NUMBERS[name]) for signature, name in SAME.items())
     return dict(filter(None, found))
 

@@ -1,8 +1,8 @@
 """Recognises a translated guest, and checks before any start that it can be served.
 
-RPython writes into such a program what it prints when it is started with RPY_SANDBOX_DUMP=1: the version of its wire,
-its platform, and every function of libc that it can call. That text is read from the file, so nothing of it runs for
-it: a program that lies there is answered as any other, by libc.py's tables.
+RPython writes a text into such a program, which the program prints when it is started with RPY_SANDBOX_DUMP=1: the
+version of its wire, its platform, and every function of libc that it can call. The text is read from the file, and the
+program is not run. If the text is false, that does no harm: libc.py's tables decide on each call.
 """
 
 import errno
@@ -23,23 +23,23 @@ from proxybox.controller.guests.translated import functions as _functions  # noq
 from proxybox.controller.guests.translated.guest import LIBRARIES, TranslatedPyPy
 from proxybox.controller.guests.translated.libc import is_answered
 
-#: Whatever contains this was translated so: the program, or the library beside it that holds all but its `main`.
+#: A program that was translated with --sandbox contains this, or the library beside it, which has all but its `main`.
 _MARK: Final = b"RPY_SANDBOX_DUMP"
 _LIBRARY: Final = re.compile(rb"libpypy([0-9.]*)-c\.so")
-#: What it would print, in one piece; and the beginning of its sys.version.
+#: The text that it would print, and its beginning; then the beginning of its sys.version.
 _TOLD: Final = re.compile(rb"Version: (.{0,20})\nPlatform: (.{0,20})\nFuncs: ([^\n\0]*)[\n\0]")
 _TOLD_BEGINS: Final = b"Version: "
 _PYTHON: Final = re.compile(rb"(\d)\.(\d{1,2})\.\d{1,3} \([^()\n\0]*$")
 _PYTHON_ENDS, _PYTHON_LENGTH = b")\n[PyPy ", 100
 _VERSION, _PLATFORMS = "20001", ("linux", "linux2")
 _FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
-#: Bytes of its list of functions; upstream's has 3,000.
+#: The most bytes of its list of functions; upstream's has 3,000.
 _MOST: Final = 1 << 16
-#: Places in a file where that text could begin; upstream's have fewer than ten.
+#: The most places in a file where that text could begin; upstream's have fewer than ten.
 _MOST_PLACES: Final = 10_000
-#: Bytes of a program or library; upstream's have 30 to 60 million.
+#: The most bytes of a program or library; upstream's have 30 to 60 million.
 _LARGEST: Final = 1 << 30
-#: Its library can be in the program's folder, or in one of this number of folders above it.
+#: Python's library can be in the program's folder, or in one of this number of folders above it.
 _ABOVE: Final = 6
 #: Versions in the names of libraries of ordinary PyPys, which are never translated with --sandbox: these libraries are
 #: not searched.
@@ -48,7 +48,7 @@ _ORDINARY: Final = {f"{major}.{minor}" for major, minor in VERSIONS}
 
 @attrs.frozen
 class Build:
-    """What a build tells of itself. version: of the Python language. functions: those of libc that it can call."""
+    """The text in a build. version: of the Python language. functions: those of libc that it can call."""
 
     version: tuple[int, int]
     functions: tuple[str, ...]
@@ -59,7 +59,7 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
 
     library: the folder that holds lib-python and lib_pypy.
 
-    Raises SandboxStartError with what is missing, for a guest that cannot be served.
+    Raises SandboxStartError, which names what is missing, for a guest that cannot be served.
     """
     try:
         holder: tuple[str, int, int, int, int] | None = _identity(executable)
@@ -117,7 +117,7 @@ def _has_mark(library: str, *_: int) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _build(holder: str, *_: int) -> Build:
-    """Returns what a build tells of itself; the answer is cached until the file changes. Raises SandboxStartError."""
+    """Returns the text in a build, parsed; the answer is cached until the file changes. Raises SandboxStartError."""
     try:
         with open(holder, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             answers, python = _answers(data), _python(data)
@@ -157,7 +157,7 @@ def _python(data: mmap.mmap) -> tuple[int, int] | None:
 
 
 def _home(found: str, executable: str, library: str | None, name: str) -> str:
-    """Returns the folder with lib-python and lib_pypy. name: of the folder of Python's own library in there."""
+    """Returns the folder with lib-python and lib_pypy. name: the folder of Python's own library in it."""
     if library is not None:
         candidates = [os.path.realpath(library)]
     else:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from proxybox.controller.wire.channel import Channel
     from proxybox.controller.world.state import World
 
-#: The folder in which it finds its own program, with its library beside it.
+#: The folder in the box where it finds its own program, with its library beside it.
 _HOME = "/usr/lib/pypy"
 #: Python's own library, by the major version of the language, below the folder of both libraries.
 LIBRARIES: Final = {3: "lib-python/3", 2: "lib-python/2.7"}
-#: The version of Python that proxybox/guest/translated has modules for: they are in the place of those that it lacks. A
-#: box sees them in the folder that comes first in such a PyPy's sys.path, and that nothing else is in.
+#: The version of Python for which proxybox/guest/translated has modules; they replace modules that it lacks. A box has
+#: them in the folder that comes first in such a PyPy's sys.path, which is otherwise empty.
 _STAND_INS = (3, 6)
 #: Functions that a warning names.
 _MOST_NAMED = 20
@@ -54,12 +54,12 @@ class TranslatedPyPy(PyPy):
         return (f"it can call functions that are not known here, and are answered with ENOSYS: {named}{more}",)
 
     def visible(self, path: str) -> str:
-        """Always its program: all else is seen at fixed paths."""
+        """Always the path of its program in the box: all other files are at fixed paths."""
         return f"{_HOME}/pypy-c"
 
     @property
     def hidden(self) -> tuple[tuple[str, str], ...]:
-        """The folder of its program, unless other paths begin with that, as with /opt."""
+        """The folder of its program, unless other paths begin with it, as with /opt."""
         folder = os.path.dirname(self.executable)
         return () if folder.count("/") < 2 or folder.startswith("/usr/") else ((folder, self._fitting(folder)),)
 
@@ -76,13 +76,13 @@ class TranslatedPyPy(PyPy):
         return {"/usr/bin/pypy": self.visible(self.executable)}
 
     def variables(self) -> dict[str, str]:
-        """None."""
+        """Returns no variables."""
         return {}
 
     def channel(
         self, plain: "Channel", world: "World", dispatcher: "Dispatcher", environment: Callable[[], dict[str, str]]
     ) -> "Channel":
-        """Its own: the stub sends nothing any more."""
+        """Returns a channel of its own wire: the stub sends nothing after the seal."""
         from proxybox.controller.guests.translated.channel import TranslatedChannel
         from proxybox.controller.guests.translated.libc import Libc
 

@@ -1,6 +1,6 @@
-"""Where a translated PyPy lies that `proxybox guests install` has put there, for `--guest translated`.
+"""Finds the translated PyPy that `proxybox guests install` has installed, for `--guest translated`.
 
-Root's guests run as another user, who may not enter root's home: what root installs lies where everybody can run it.
+Root's guests run as another user, who may not enter root's home. So root installs it where everybody can run it.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import Final
 from proxybox.controller.guests.programs import TRANSLATED
 from proxybox.controller.statefolder import is_ours, state_folder
 
-#: Where root installs it.
+#: The folder in which root installs it.
 ROOTS_FOLDER: Final = "/var/lib/proxybox/guests"
 #: The program, as upstream's makefile names it for each version of the language.
 PROGRAMS: Final = ("pypy3-c", "pypy-c")
@@ -17,14 +17,14 @@ HOW: Final = "proxybox guests install translated (docs/guests.md)"
 
 
 def install_folder() -> str | None:
-    """Returns the folder that this user installs guests in, which may not exist yet; None for one without a home."""
+    """Returns the folder in which this user installs guests. It may not exist. None for a user without a home."""
     return ROOTS_FOLDER if os.geteuid() == 0 else state_folder("guests")
 
 
 def installed() -> str | None:
-    """Returns the program of the build that this user has installed, or else root; None where there is none.
+    """Returns the program of the build that this user has installed, or otherwise root; None where there is none.
 
-    One that another user could have put there is none.
+    A build that another user could have written does not count.
     """
     for folder in dict.fromkeys((install_folder(), ROOTS_FOLDER)):
         for name in PROGRAMS if folder else ():
@@ -35,7 +35,7 @@ def installed() -> str | None:
 
 
 def _folders_of(path: str) -> list[str]:
-    """Returns the folders of a build: proxybox, guests and its own."""
+    """Returns the folder of a build, and the two above it: guests and proxybox."""
     own = os.path.dirname(path)
     guests = os.path.dirname(own)
     return [os.path.dirname(guests), guests, own]

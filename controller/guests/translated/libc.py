@@ -1,12 +1,12 @@
-"""libc for a translated guest: what each function becomes.
+"""libc for a translated guest: how each function is answered.
 
 Most functions are an OS call, some under another name (`SAME`), some with other arguments, and a few are libc's own:
 folders, the environment, the values of sysconf(3) (`FUNCTIONS`, which functions/ fills). The others are refused, each
 with its reason (`REFUSED`). A function in none of these tables is answered with ENOSYS.
 
-Each function is a generator. It asks for what it needs by `yield`, and returns a `Done` (asking.py). Errors come from
-the handlers and the policy. Whatever the guest gives (addresses, counts, invalid pointers to folders) is checked where
-it is used.
+Each function is a generator. It yields its requests, and returns a `FunctionResult` (asking.py). Errors come from the
+handlers and the policy. The guest's arguments (addresses, counts, invalid pointers to folders) are checked where they
+are used.
 """
 
 import errno
@@ -22,11 +22,11 @@ from proxybox.controller.world.state import World
 
 Function: TypeAlias = Callable[..., Steps]
 
-#: The OS call of each function that is one, with the same arguments: by its signature.
+#: The OS call of each function that is an OS call with the same arguments, by the function's signature.
 SAME: Final[dict[str, str]] = {}
-#: Functions of this package: those that are more than that. Each gets the `Libc` and its arguments.
+#: The other functions that are carried out, by their signatures. Each gets the `Libc` and its arguments.
 FUNCTIONS: Final[dict[str, Function]] = {}
-#: Functions that are refused: errno, and the reason.
+#: Functions that are refused, by their signatures: errno, and the reason.
 REFUSED: Final[dict[str, tuple[int, str]]] = {}
 
 
@@ -102,7 +102,7 @@ for _signature, _refusal in (
 class DirStream:
     """A DIR stream.
 
-    fd: its descriptor. data: what getdents64(2) has returned. at: where the next entry begins in that.
+    fd: its descriptor. data: the bytes of getdents64(2). at: the offset of the next entry in them.
     """
 
     fd: int
@@ -111,18 +111,18 @@ class DirStream:
 
 
 class Libc:
-    """The functions of one box, and the state that libc would keep for it.
+    """The functions of one box, and the state that libc would have in it.
 
-    home: the path of the interpreter, as the guest sees it. refuse: is told of each function that is refused.
+    home: the path of the interpreter, as the guest sees it. refuse: called for each function that is refused.
     """
 
     def __init__(self, world: World, environment: dict[str, str], home: str, refuse: Callable[[str, str, int], object]):
         self.world = world
         self.environment = {as_bytes(key): as_bytes(value) for key, value in environment.items()}
-        self.added: dict[bytes, bytes] = {}  # those of the variables that the guest has set
+        self.added: dict[bytes, bytes] = {}  # variables that the guest has set
         self.home = home
         self.folders: dict[int, DirStream] = {}
-        #: Strings that stay in the guest's memory, with their addresses; by the name of a variable, or another name.
+        #: Strings that stay in the guest's memory, with their addresses, by the name of a variable or another name.
         self.variables: dict[bytes, tuple[bytes, int]] = {}
         self.stdout = 0
         self._refuse = refuse
@@ -158,5 +158,5 @@ class Libc:
 
 
 def as_bytes(text: str) -> bytes:
-    """Returns a text of the host's as the guest has it in its memory."""
+    """Returns the bytes of a text of the host's in the guest's memory."""
     return text.encode("utf-8", "surrogateescape")

@@ -4,7 +4,7 @@
     commands  any number of R Z W M F E, of which R Z M are answered by the guest, and then one result
 
 The wire is that of https://foss.heptapod.net/pypy/pypy, branch sandbox-2: rpython/translator/sandbox. Raises
-GuestMisbehaved for what is not a well-formed request.
+GuestMisbehaved for a malformed request.
 """
 
 import functools
@@ -56,12 +56,12 @@ def parse_request(data: bytes | bytearray) -> tuple[Request, int] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _layout(signature: bytes) -> tuple[str, struct.Struct]:
-    """Returns a signature as text, and where its arguments lie. Raises GuestMisbehaved."""
+    """Returns a signature as text, and the layout of its arguments. Raises GuestMisbehaved."""
     if _SIGNATURE.fullmatch(signature) is None:
         raise GuestMisbehaved("a request without the name and signature of a function")
     text = signature.decode("ascii")
     codes = "".join(_CODES[kind] for kind in text[text.index("(") + 1 : -2] if kind != "v")
-    return text, struct.Struct("<" + codes)  # `v` means none, and carries nothing
+    return text, struct.Struct("<" + codes)  # `v` means no argument, and has no bytes
 
 
 def read_memory(address: int, size: int) -> bytes:
@@ -85,7 +85,7 @@ def allocate(data: bytes) -> bytes:
 
 
 def free(address: int) -> bytes:
-    """Encodes a command by which the guest frees what it has allocated."""
+    """Encodes a command by which the guest frees memory that it has allocated."""
     return b"F" + _U64.pack(address)
 
 
@@ -104,5 +104,5 @@ def answer(kind: str, value: float) -> bytes:
 
 
 def parse_word(data: bytes | bytearray) -> int | None:
-    """Returns a length or an address that the guest has answered; None while it is incomplete."""
+    """Returns a length or an address from an answer of the guest; None while it is incomplete."""
     return int(_U64.unpack_from(data)[0]) if len(data) >= _U64.size else None

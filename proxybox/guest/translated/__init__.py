@@ -1,5 +1,5 @@
-"""Not a package: modules in the place of some that a PyPy translated with --sandbox lacks, in pure Python 3.6.
+"""Not a package: replacements in pure Python 3.6 of modules that a PyPy translated with --sandbox lacks.
 
-Boxes with such a guest see them in the first folder of its sys.path. They run in there, and are not trusted.
-docs/differences.md says in what they differ from those for which they stand.
+Boxes with such a guest have them in the first folder of its sys.path. They run in the box, and are not trusted.
+docs/differences.md says how they differ from the modules that they replace.
 """

@@ -28,7 +28,7 @@ _MIXED = (
 
 
 class _Blake2:
-    """What both functions do. Each has its words' width in bits, its rounds, its rotations and its first values."""
+    """The common part of both functions. Each has its own word width in bits, rounds, rotations and first values."""
 
     def __new__(
         cls,

@@ -1,4 +1,4 @@
-"""CSV parsing and writing, in Python: what csv.py is made of."""
+"""CSV parsing and writing, in Python: the module that csv.py imports."""
 
 __version__ = "1.0"
 
@@ -9,7 +9,7 @@ _limit = [128 * 1024]
 
 
 class Error(Exception):
-    """What is wrong with a text, or cannot be written."""
+    """A text is malformed, or a value cannot be written."""
 
 
 # --- dialects ---------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def field_size_limit(*limit):
     _AFTER_NEWLINE,
     _AFTER_ESCAPED_NEWLINE,
 ) = range(9)
-#: Stands for the end of a line in the place of a character.
+#: Marks the end of a line, instead of a character.
 _END = ""
 
 
@@ -177,7 +177,7 @@ class _Reader:
                 return self._fields
 
     def _simple(self, line):
-        """Returns the row of a line that only has to be divided; None for others."""
+        """Returns the row of a line that only has to be split; None for others."""
         dialect = self.dialect
         text = line[:-1] if line[-1:] == "\n" else line
         if (
@@ -279,7 +279,7 @@ class _Reader:
                 self._state = _QUOTE_IN_QUOTES if dialect.doublequote else _IN_FIELD
             else:
                 self._add(character)
-        elif is_quote:  # a quote behind a quote within quotes
+        elif is_quote:  # a quote after a quote within quotes
             self._add(character)
             self._state = _IN_QUOTES
         elif character == dialect.delimiter:
@@ -360,7 +360,7 @@ class _Writer:
 
 
 def writer(file, dialect="excel", **fields):
-    """Returns what writes rows to a file."""
+    """Returns an object that writes rows to a file."""
     return _Writer(file, dialect, **fields)
 
 

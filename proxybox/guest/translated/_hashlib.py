@@ -1,4 +1,4 @@
-"""OpenSSL's functions, of which there are none: hashlib uses those in Python, and does not warn that it has to."""
+"""OpenSSL's functions: none. So hashlib uses those in Python, without a warning."""
 
 openssl_md_meth_names = frozenset()
 

@@ -19,7 +19,7 @@ def _constants():
 
 
 def _places():
-    """For each lane but the first, in the order of 3.2.3: where it comes to lie, and how far it is rotated."""
+    """For each lane but the first, in the order of 3.2.3: its new place, and how far it is rotated."""
     x, y, found = 1, 0, []
     for step in range(24):
         at = x + 5 * y

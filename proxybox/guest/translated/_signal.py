@@ -1,4 +1,4 @@
-"""Signals, where none reaches the program: handlers are kept, and never called."""
+"""Signals, where none reaches the program: handlers are stored, and never called."""
 
 SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1 = range(1, 11)
 SIGSEGV, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, _, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP = range(11, 21)
@@ -24,7 +24,7 @@ def _checked(signum):
 
 
 def signal(signum, handler):
-    """Keeps a handler, and returns the one before it."""
+    """Stores a handler, and returns the handler before it."""
     if not callable(handler) and handler not in (SIG_DFL, SIG_IGN):
         raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
     if _checked(signum) in (SIGKILL, SIGSTOP):
@@ -45,7 +45,7 @@ def siginterrupt(signum, flag):
 
 
 def set_wakeup_fd(fd):
-    """Keeps a descriptor to which nothing is written, and returns the one before it."""
+    """Stores a descriptor to which nothing is written, and returns the descriptor before it."""
     before, _wakeup[0] = _wakeup[0], fd
     return before
 

@@ -1,4 +1,4 @@
-"""Threads, where there is one: locks work, and no other thread can be started."""
+"""Threads, where there is only one: locks work, and no other thread can be started."""
 
 import time as _time
 
@@ -40,7 +40,7 @@ exit_thread = exit
 
 
 def _wait_in_vain(blocking, timeout):
-    """What acquire() does where a lock is held: nobody else can release it."""
+    """Waits as acquire() does for a held lock, which no other thread can release."""
     if not blocking:
         if timeout != -1:
             raise ValueError("can't specify a timeout for a non-blocking call")
@@ -138,7 +138,7 @@ class RLock:
 
 
 class _local:
-    """Attributes of a thread: an ordinary object has those of the only one."""
+    """Attributes of a thread: an ordinary object, because there is only one thread."""
 
     def __new__(cls, *args, **kwargs):
         if (args or kwargs) and cls.__init__ is object.__init__:

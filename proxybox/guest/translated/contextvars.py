@@ -12,7 +12,7 @@ class Context(_Mapping):
 
     def __init__(self):
         self._values = {}
-        self._before = None  # the context that was the current one, while this one is entered
+        self._before = None  # the context that was current before this one was entered
 
     def run(self, function, *args, **kwargs):
         global _current

@@ -51,7 +51,7 @@ class InitVar(metaclass=_InitVarMeta):
 
 
 class Field:
-    """What is known of a field."""
+    """The properties of a field."""
 
     __slots__ = ("name", "type", "default", "default_factory", "repr", "hash", "init", "compare", "metadata", "_kind")
 
@@ -80,7 +80,7 @@ class _Params:
 
 
 def field(*, default=MISSING, default_factory=MISSING, init=True, repr=True, hash=None, compare=True, metadata=None):
-    """Says more of a field than its default."""
+    """Returns a Field, with more properties than a default."""
     if default is not MISSING and default_factory is not MISSING:
         raise ValueError("cannot specify both default and default_factory")
     return Field(default, default_factory, init, repr, hash, compare, metadata)
@@ -204,7 +204,7 @@ def _freeze(cls, names):
 
 
 def _set(cls, name, value):
-    """Gives a class a method, unless it has one of its own. Returns whether it has."""
+    """Sets a method of a class, unless the class has its own. Returns whether it has."""
     if name in cls.__dict__:
         return True
     value.__qualname__ = "%s.%s" % (cls.__qualname__, name)
@@ -284,7 +284,7 @@ def _processed(cls, init, repr, eq, order, unsafe_hash, frozen):
 
 
 def dataclass(_cls=None, *, init=True, repr=True, eq=True, order=False, unsafe_hash=False, frozen=False):
-    """Gives a class with annotations __init__, __repr__, __eq__ and what else is wanted."""
+    """Adds __init__, __repr__, __eq__ and other requested methods to a class with annotations."""
 
     def wrap(cls):
         return _processed(cls, init, repr, eq, order, unsafe_hash, frozen)
@@ -326,14 +326,14 @@ def _inside(value, made):
 
 
 def asdict(value, *, dict_factory=dict):
-    """Returns the fields of an object as a dict, and those of the objects in there."""
+    """Returns the fields of an object as a dict, with nested dataclasses as dicts."""
     if not _is_instance(value):
         raise TypeError("asdict() should be called on dataclass instances")
     return _inside(value, dict_factory)
 
 
 def astuple(value, *, tuple_factory=tuple):
-    """Returns the values of an object's fields, and those of the objects in there."""
+    """Returns the values of an object's fields as a tuple, with nested dataclasses as tuples."""
     if not _is_instance(value):
         raise TypeError("astuple() should be called on dataclass instances")
     return _inside(value, lambda pairs: tuple_factory([each for _, each in pairs]))

@@ -1,7 +1,7 @@
 """Functions of libc that are more than an OS call of the same arguments. Importing this fills libc.FUNCTIONS.
 
-They bear the names of libc's, which their manual pages describe. Structures are those of x86-64 glibc, which are the
-kernel's except for statvfs.
+They have the names of libc's functions, which are in man pages of section 3. Structures are those of x86-64 glibc,
+which are the kernel's except for statvfs.
 """
 
 from proxybox.controller.guests.translated.functions import calls as calls

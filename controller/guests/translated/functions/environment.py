@@ -7,8 +7,8 @@ from proxybox.controller.guests.translated.asking import MASK, Allocate, CString
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.header import MAX_PATH, MAX_PAYLOAD
 
-#: Limits of the variables that a guest sets: bytes of one (as execve(2) allows), and their number. All together have at
-#: most MAX_PAYLOAD bytes.
+#: Limits of the variables that a guest sets: bytes of one (as execve(2) allows), and their number. Together they have
+#: at most MAX_PAYLOAD bytes.
 _LONGEST_VARIABLE, _MOST_VARIABLES = 128 * 1024 - 1, 1024
 
 

@@ -1,4 +1,4 @@
-"""Folders: DIR streams, which are libc's own."""
+"""Folders: DIR streams, which libc implements in user space."""
 
 import errno
 import struct
@@ -22,8 +22,8 @@ from proxybox.controller.guests.translated.libc import DirStream, Libc, function
 #: struct dirent of glibc: inode, offset, length, type, name[256]; padded to eight bytes.
 _DIRENT_SIZE = 280
 _MOST_FOLDERS = 1024
-#: Bytes of entries that are kept for each open folder until the guest reads them. With many open folders it is less:
-#: all of them together keep at most 2 MiB.
+#: Bytes of entries that are stored for each open folder until the guest reads them. With many open folders it is less:
+#: all of them together store at most 2 MiB.
 _GETDENTS, _FEW_FOLDERS, _GETDENTS_OF_MANY = 32768, 32, 1024
 
 

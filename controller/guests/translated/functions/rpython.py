@@ -1,4 +1,4 @@
-"""Functions that RPython brings itself."""
+"""Functions of RPython itself."""
 
 import errno
 
@@ -27,7 +27,7 @@ def pypy_allow_attach(_: Libc) -> Steps:
 
 @function("get_stdout()p")
 def get_stdout(libc: Libc) -> Steps:
-    """Returns a FILE pointer. The guest only ever asks for its descriptor (fileno(3))."""
+    """Returns a FILE pointer. The guest uses it only to get its descriptor (fileno(3))."""
     if not libc.stdout:
         libc.stdout = yield Allocate(bytes(8))
     return FunctionResult(libc.stdout)

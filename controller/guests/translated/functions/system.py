@@ -1,4 +1,4 @@
-"""What is told of the machine: paths, file systems, processors, times."""
+"""Functions about the machine: paths, file systems, processors, times."""
 
 import errno
 import struct

@@ -9,7 +9,7 @@ from proxybox.controller.guests.translated.asking import NOWHERE, FunctionResult
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.header import MAX_PATH
 
-#: What an ioctl(2) made here reads, because the guest has given no memory for it.
+#: The memory that an ioctl(2) made here reads: the guest has passed none.
 _NOTHING = bytes(44)
 
 
