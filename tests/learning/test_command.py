@@ -185,7 +185,7 @@ def test_a_folder_that_is_too_large_for_a_copy_is_shown_itself(place: Place) -> 
 
 
 def test_ways_of_writing_are_completed() -> None:
-    from proxybox.cli.app import complete_writes
+    from proxybox.cli.options import complete_writes
 
     learn = main_group().commands["learn"]
     option = next(each for each in learn.params if each.name == "writes")

@@ -447,8 +447,8 @@ class Stuck:
     def __init__(self, wanted: int) -> None:
         self.asked, self._wanted, self._all = list[str](), wanted, asyncio.Event()
 
-    async def ask(self, kind: str, caller: Any, job: dict[str, Any], **_: Any) -> bytes:
-        self.asked.append(job["session"])
+    async def ask(self, kind: str, caller: Any, job: Any, **_: Any) -> bytes:
+        self.asked.append(job.session)
         if len(self.asked) == self._wanted:
             self._all.set()
         await self._all.wait()

@@ -19,6 +19,8 @@ from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers.common import line, number
 
 _SPECIAL = re.compile('[,;"\r\n\t]')
+#: Spreadsheets skip spaces at the beginning of a cell, and quotes where they split a quoted cell at its semicolons.
+_SKIPPED = re.compile(r'[\s"]*')
 
 
 #: The byte order mark.
@@ -38,7 +40,7 @@ def safe_cell(text: str) -> str:
 
 def is_formula(text: str) -> bool:
     """Whether a spreadsheet may take a cell that begins like this text for a formula."""
-    return unicodedata.normalize("NFKC", text.lstrip()[:1])[:1] in tuple("=+-@")
+    return unicodedata.normalize("NFKC", _SKIPPED.sub("", text, 1)[:1])[:1] in tuple("=+-@")
 
 
 def row(cells: Iterable[object]) -> str:
