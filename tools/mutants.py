@@ -82,7 +82,7 @@ class LeaveOutStatement(Operator):
 
 
 @attrs.frozen
-class Mutant:
+class CodeMutant:
     """One change. line, end: the first and last line of the statement that it changes."""
 
     file: str
@@ -93,7 +93,7 @@ class Mutant:
     column: int
 
 
-_FIELDS = [each.name for each in attrs.fields(Mutant)]
+_FIELDS = [each.name for each in attrs.fields(CodeMutant)]
 
 
 class _Apply(Visitor):  # type: ignore[misc]
@@ -134,10 +134,10 @@ def _statement(tree: Any, position: tuple[int, int]) -> tuple[int, int]:
     return node.start_pos[0], max(node.end_pos[0] - (node.end_pos[1] == 0), leaf.start_pos[0])
 
 
-def mutants_of(file: str, choice: random.Random) -> list[Mutant]:
+def mutants_of(file: str, choice: random.Random) -> list[CodeMutant]:
     """Returns one change for each place of a file, chosen at random if cosmic-ray has several."""
     tree = parso.parse((_TOP / file).read_text())
-    places: dict[tuple[Any, str], list[Mutant]] = defaultdict(list)
+    places: dict[tuple[Any, str], list[CodeMutant]] = defaultdict(list)
     nodes = list(ast_nodes(tree))
     for name, operator in _operators().items():
         occurrence = 0
@@ -145,12 +145,12 @@ def mutants_of(file: str, choice: random.Random) -> list[Mutant]:
             for start, _ in operator.mutation_positions(node):
                 line, end = _statement(tree, start)
                 family = name.partition("_")[0]
-                places[start, family].append(Mutant(file, line, end, name, occurrence, start[1]))
+                places[start, family].append(CodeMutant(file, line, end, name, occurrence, start[1]))
                 occurrence += 1
     return [choice.choice(several) for _, several in sorted(places.items())]
 
 
-def changed_source(mutant: Mutant) -> str:
+def changed_source(mutant: CodeMutant) -> str:
     """Returns the source of the file with the mutant."""
     tree = parso.parse((_TOP / mutant.file).read_text())
     changed = _Apply(_operators()[mutant.operator], mutant.occurrence).walk(tree)
@@ -177,7 +177,7 @@ def _differ(old: types.CodeType, new: types.CodeType) -> bool:
 class Runner:
     """A pytest plugin that runs mutants in place of the tests."""
 
-    def __init__(self, mutants: list[Mutant], workers: int, report: Path) -> None:
+    def __init__(self, mutants: list[CodeMutant], workers: int, report: Path) -> None:
         self.mutants, self.workers, self.report = mutants, workers, report
         self.functions: dict[tuple[str, str, int], list[types.FunctionType]] = defaultdict(list)
         self.tests: dict[str, dict[int, list[str]]] = {}
@@ -237,7 +237,7 @@ class Runner:
         made.write_text(json.dumps({"seconds": seconds, "tests": tests}))
         os._exit(0)
 
-    def chosen(self, mutant: Mutant) -> list[str]:
+    def chosen(self, mutant: CodeMutant) -> list[str]:
         """Returns the tests for a mutant, the fastest ones first."""
         lines = self.tests.get(mutant.file, {})
         reach = {
@@ -252,7 +252,7 @@ class Runner:
                 chosen.append(name)
         return chosen
 
-    def replacements(self, mutant: Mutant) -> list[tuple[types.FunctionType, types.CodeType]] | None:
+    def replacements(self, mutant: CodeMutant) -> list[tuple[types.FunctionType, types.CodeType]] | None:
         """Returns the functions whose code changes; None if the change is in no function."""
         path = str((_TOP / mutant.file).resolve())
         try:
@@ -270,7 +270,7 @@ class Runner:
         return changes if fits else None
 
     def _run(self, session: pytest.Session) -> None:
-        running: dict[int, tuple[Mutant, float, int]] = {}
+        running: dict[int, tuple[CodeMutant, float, int]] = {}
         waiting = [*reversed(self.mutants)]
         with self.report.open("a") as report:
             while waiting or running:
@@ -297,7 +297,7 @@ class Runner:
                         report.write(json.dumps(line) + "\n")
                         report.flush()
 
-    def _forked(self, session: pytest.Session, mutant: Mutant, chosen: list[str]) -> int:
+    def _forked(self, session: pytest.Session, mutant: CodeMutant, chosen: list[str]) -> int:
         pid = os.fork()
         if pid:
             return pid
@@ -347,7 +347,7 @@ def summary(report: Path) -> None:
     for line in lines:
         counts[line["file"]][line["how"]] += 1
         if line["how"] != "killed":
-            mutant = Mutant(*(line[name] for name in _FIELDS))
+            mutant = CodeMutant(*(line[name] for name in _FIELDS))
             before, after = (_TOP / mutant.file).read_text().splitlines(), changed_source(mutant).splitlines()
             changed = [each for each in difflib.unified_diff(before, after, n=0, lineterm="") if each[:2] not in _HEADS]
             print(
@@ -373,10 +373,10 @@ def main(arguments: list[str] | None = None) -> None:
         for name in chosen.files
         for each in (sorted(Path(name).rglob("*.py")) if Path(name).is_dir() else [Path(name)])
     ]
-    mutants: list[Mutant] = []
+    mutants: list[CodeMutant] = []
     if chosen.only:
         lines = [json.loads(line) for line in chosen.only.read_text().splitlines()]
-        mutants = [Mutant(*(line[name] for name in _FIELDS)) for line in lines if line["how"] != "killed"]
+        mutants = [CodeMutant(*(line[name] for name in _FIELDS)) for line in lines if line["how"] != "killed"]
     else:
         for file in files:
             choice = random.Random(f"{chosen.seed} {file}")  # noqa: S311 - anybody may know what was chosen

@@ -23,6 +23,7 @@ once, so waiting boxes have to be stopped, and their CPU time is read only from 
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -356,7 +357,7 @@ def count_runnable(pid: int) -> int:
     with contextlib.suppress(OSError):
         tids = hostproc.threads(pid)
         step = -(-len(tids) // _LOOKS) or 1  # a process that ends has none left
-        for tid in tids[time.monotonic_ns() % step :: step]:  # a new sample each time, not secret
+        for tid in tids[int.from_bytes(os.urandom(2)) % step :: step]:  # so that a box cannot arrange its threads
             with contextlib.suppress(OSError, ValueError):  # this thread has ended
                 count += hostproc.state(tid) == "R"
     return count * step

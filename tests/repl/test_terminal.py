@@ -110,7 +110,7 @@ def test_no_history(terminal: Make, tmp_path: Path) -> None:
 def test_a_history_that_cannot_be_kept_is_said(terminal: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     term = terminal(XDG_STATE_HOME=str(tmp_path / "file"))
-    term.see("the history is not kept")
+    term.see("the history is not stored")
 
 
 def test_the_box_does_not_see_the_history(terminal: Make, tmp_path: Path) -> None:

@@ -183,7 +183,9 @@ def test_a_record_that_grows_too_large_changes_no_grade(
 ) -> None:
     monkeypatch.setattr(evidence, "LIMIT", 1 << 20)
     loud = (Submission(student="loud", files={"solution.py": LOUD.encode()}),)
-    patient = attrs.evolve(exercise, policy=attrs.evolve(exercise.policy, limits=proxybox.Limits(cpu_time=20)))
+    patient = attrs.evolve(
+        exercise, policy=attrs.evolve(exercise.policy, limits=proxybox.Limits(cpu_time=20, wall_time=100))
+    )
     task = Task(exercise=pack(patient), submissions=loud)
     (plain,), (recorded,) = grade_some(task), grade_some(attrs.evolve(task, records=str(tmp_path)))
     assert [test.status for test in recorded.tests] == [

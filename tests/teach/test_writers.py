@@ -188,11 +188,11 @@ def test_spreadsheets_that_split_at_semicolons() -> None:
     assert apart[0].startswith("ada;'=cmd()")
 
 
-@pytest.mark.parametrize("name", ['a;"=1+1;b', 'a; "" =1+1;b', '"=1+1'])
+@pytest.mark.parametrize("text", ['a;"=1+1;b', 'a; "" =1+1;b', '"=1+1'])
 @pytest.mark.parametrize("delimiter", [",", ";"])
-def test_quotes_do_not_hide_a_formula(name: str, delimiter: str) -> None:
+def test_quotes_do_not_hide_a_formula(text: str, delimiter: str) -> None:
     """A quote that is doubled in a quoted cell is an empty quoted text for a spreadsheet that splits at semicolons."""
-    line = _one("csv", _book(student=name)).splitlines()[1]
+    line = _one("csv", _book(id=text)).splitlines()[1]
     cells = next(csv.reader([line], delimiter=delimiter))
     assert any("=1+1" in cell for cell in cells)
     assert not [cell for cell in cells if cell.lstrip(' "').startswith("=")]
