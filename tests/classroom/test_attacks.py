@@ -18,7 +18,6 @@ from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.passes import Passes
 from tests.classroom.attacking import Student, Target, write_course
 
-pytestmark = pytest.mark.usefixtures("room")
 #: Every route that needs no pass. Before you add one, consider what it shows to everybody in the same Wi-Fi.
 OPEN = {
     ("GET", "/"),

@@ -32,8 +32,6 @@ from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade, Verdict
 from tests.classroom.attacking import Student, Target, patiently, write_course
 
-pytestmark = pytest.mark.usefixtures("room")
-
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[ClassStore]:

@@ -17,7 +17,6 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 
 from tests.classroom.attacking import Student, Target
 
-pytestmark = pytest.mark.usefixtures("room")
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
