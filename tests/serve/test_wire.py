@@ -82,7 +82,7 @@ def test_what_is_told_is_read_again() -> None:
     for seen in (
         JobFailure(type="invalid", message="no", errors=[fault], errno="EIO", result={"a": [1]}),
         WorkerState(pid=1, pools=[PoolState(policy="p", language="l", ready=1, size=2)], sessions=3),
-        ReadyToTake(room=5), ReadyToGive(size=5, digest="d"), JobOrder(job=1, do="input", text="x"),
+        ReadyToTake(room=5), ReadyToGive(size=5, digest="0" * 64), JobOrder(job=1, do="input", text="x"),
     ):  # fmt: skip
         assert read(type(seen), packed(seen)) == seen
 
