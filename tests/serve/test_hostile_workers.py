@@ -7,7 +7,8 @@ import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -17,11 +18,10 @@ from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ANONYMOUS
 from proxybox.serve.config import ServiceConfig, ServiceSessions
 from proxybox.serve.jobs import ServiceJobs
-from proxybox.serve.metrics import Metrics
 from proxybox.serve.results import result_as_json
 from proxybox.serve.wire import WorkerSocket
 from proxybox.serve.wiredata import ReadyToGive, ReadyToTake
-from proxybox.serve.workeranswers import JobAnswer, ResultFacts, answer_with_facts, read_answer
+from proxybox.serve.workeranswers import ResultFacts, answer_with_facts
 from proxybox.serve.workerjobs import AnyJob, ExecuteJob, FileJob, ForkJob, MemoryJob, RunJob, SnapshotJob
 from proxybox.serve.workers import JobFailed, Slot, Transfer, WorkerLost, WorkerProcess
 from tests.serve.conftest import Server
@@ -40,8 +40,8 @@ def message(facts: dict[str, Any], answer: bytes = json.dumps(RESULT).encode()) 
     return b"r" + json.dumps({**good, **facts}).encode() + b"\n" + answer
 
 
-async def asked(job: AnyJob, *sent: bytes, transfer: Transfer | None = None) -> tuple[Any, list[Any], bytes]:
-    """Returns the answer to a job or the exception, what became of the worker and its line, and what it was sent."""
+async def asked(job: AnyJob, *sent: bytes, transfer: Transfer | None = None) -> tuple[Any, list[Any]]:
+    """Returns the answer to a job or the exception, and what became of the worker and its line."""
     config, seen = ServiceConfig(workers=1), list[Any]()
     workers = ServiceJobs(config, Authority(config)).workers
     workers._on_free = lambda _: seen.append("free")
@@ -58,8 +58,13 @@ async def asked(job: AnyJob, *sent: bytes, transfer: Transfer | None = None) -> 
         answer = error
     await sending
     line.close()
-    with other:
-        return answer, seen, other.recv(1 << 16)
+    other.close()
+    return answer, seen
+
+
+def ends_its_worker(job: AnyJob, *sent: bytes, transfer: Transfer | None = None) -> None:
+    answer, seen = asyncio.run(asked(job, *sent, transfer=transfer))
+    assert (type(answer), seen) == (WorkerLost, ["killed"])
 
 
 BAD_RESULTS = {
@@ -84,9 +89,7 @@ BAD_RESULTS = {
 @pytest.mark.parametrize("sent", BAD_RESULTS.values(), ids=BAD_RESULTS)
 @pytest.mark.parametrize("job", [RUN, EXECUTE])
 def test_a_result_of_another_form_ends_its_worker(job: AnyJob, sent: bytes) -> None:
-    answer, seen, _ = asyncio.run(asked(job, sent))
-    assert isinstance(answer, WorkerLost)
-    assert seen == ["killed"]
+    ends_its_worker(job, sent)
 
 
 @pytest.mark.parametrize(("job", "sent"), [
@@ -94,36 +97,30 @@ def test_a_result_of_another_form_ends_its_worker(job: AnyJob, sent: bytes) -> N
     (MemoryJob(), b"nope"), (SEND, b"{}"), (EXECUTE, json.dumps({**CELL, "alive": 1}).encode()),
 ])  # fmt: skip
 def test_so_does_an_answer_to_another_job(job: AnyJob, sent: bytes) -> None:
-    transfer = Transfer(ReadyToGive, _nothing, _drop)
-    ready = (GIVE,) if job is SEND else ()
-    answer, seen, _ = asyncio.run(asked(job, *ready, b"r{}\n" + sent, transfer=transfer if ready else None))
-    assert isinstance(answer, WorkerLost)
-    assert seen == ["killed"]
+    transfer, ready = Transfer(ReadyToGive, _nothing, AsyncMock()), (GIVE,) if job is SEND else ()
+    ends_its_worker(job, *ready, b"r{}\n" + sent, transfer=transfer if ready else None)
 
 
-@pytest.mark.parametrize(("job", "result"), [(RUN, RESULT), (EXECUTE, CELL), (RUN, {**RESULT, "stdout": "x" * 99_999})])
-def test_a_result_is_passed_on_with_its_facts(job: AnyJob, result: dict[str, Any]) -> None:
-    answer, seen, _ = asyncio.run(asked(job, b"r" + answer_with_facts(result)))
+@pytest.mark.parametrize(("job", "sent"), [
+    (RUN, [b"r" + answer_with_facts(RESULT)]), (EXECUTE, [b"r" + answer_with_facts(CELL)]), (SEND, [GIVE, b"da", DONE]),
+    (RUN, [b"r" + answer_with_facts({**RESULT, "stdout": "x" * 99_999})]),
+])  # fmt: skip
+def test_what_a_worker_sends_is_taken(job: AnyJob, sent: list[bytes]) -> None:
+    transfer = Transfer(ReadyToGive, _nothing, AsyncMock()) if job is SEND else None
+    answer, seen = asyncio.run(asked(job, *sent, transfer=transfer))
     assert seen == ["free"]
-    assert isinstance(answer, JobAnswer)
-    assert json.loads(answer) == result
-    assert answer.facts == ResultFacts(status=Status.OK, why="", wall=0, cpu=0, start=0)
+    assert json.loads(answer) == json.loads(sent[-1].partition(b"\n")[2])
+    assert job is SEND or answer.facts == ResultFacts(status=Status.OK, why="", wall=0, cpu=0, start=0)
 
 
 @pytest.mark.parametrize("kind", ["foo", "unauthorized", "not_found", "worker_lost", 5, None])
 def test_a_failure_that_no_worker_may_report_ends_it(kind: object) -> None:
-    answer, seen, _ = asyncio.run(asked(RUN, b"x" + json.dumps({"type": kind, "message": "\ud800"}).encode()))
-    assert isinstance(answer, WorkerLost)
-    assert seen == ["killed"]
+    ends_its_worker(RUN, b"x" + json.dumps({"type": kind, "message": "\ud800"}).encode())
 
 
 async def _nothing(_: Any) -> AsyncIterator[bytes]:
     for each in ():
         yield each
-
-
-async def _drop(_: bytes) -> None:
-    pass
 
 
 @pytest.mark.parametrize(("takes", "sent"), [
@@ -134,21 +131,8 @@ async def _drop(_: bytes) -> None:
     (None, [b"q{}"]), (None, [b"r"]),
 ])  # fmt: skip
 def test_a_message_about_a_file_that_cannot_come_ends_its_worker(takes: Any, sent: list[bytes]) -> None:
-    transfer = takes and Transfer(takes, _nothing, _drop)
-    answer, seen, _ = asyncio.run(asked(RUN if takes is None else SEND, *sent, DONE, transfer=transfer))
-    assert isinstance(answer, WorkerLost)
-    assert seen == ["killed"]
-
-
-def test_a_file_is_sent_after_the_message_that_it_is_ready() -> None:
-    transfer = Transfer(ReadyToGive, _nothing, _drop)
-    answer, seen, told = asyncio.run(asked(SEND, GIVE, b"dabc", DONE, transfer=transfer))
-    assert seen == ["free"]
-    assert answer.facts.alive
-    assert told.endswith(struct.pack("!i", 1) + b"e")
-
-
-# --- the service goes on ----------------------------------------------------------------------------------------------
+    transfer = takes and Transfer(takes, _nothing, AsyncMock())
+    ends_its_worker(RUN if takes is None else SEND, *sent, DONE, transfer=transfer)
 
 
 class _Broken:
@@ -156,9 +140,8 @@ class _Broken:
 
     config = SimpleNamespace(limits=SimpleNamespace(artefacts=1 << 20))
 
-    def __init__(self) -> None:
-        self.on_lost: list[Any] = []
-        self.asked = 0
+    on_lost: ClassVar[list[Any]] = []
+    asked = 0
 
     async def ask_itself(self, *_: Any) -> None:
         self.asked += 1
@@ -193,52 +176,22 @@ def test_one_fault_does_not_end_the_care_for_all_sessions(
     assert "nobody has foreseen this" in caplog.text
 
 
-def test_one_fault_does_not_end_the_return_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(service, "_CALM", 0)
-    made = service.Service(ServiceConfig(data=str(tmp_path), workers=1))
-    jobs: Any = SimpleNamespace(begun=1, are_any=False, workers=SimpleNamespace(processes=[0, 1]))
-    made.jobs, broken = jobs, _Broken()
-    jobs.ask_itself = broken.ask_itself
-
-    async def give_back() -> None:
-        task = asyncio.create_task(made._give_back_memory())
-        async with asyncio.timeout(20):
-            while broken.asked < 2:
-                await asyncio.sleep(0)
-        assert not task.done()
-        task.cancel()
-
-    asyncio.run(give_back())
-
-
 def test_a_service_ends_its_workers_and_its_store_whatever_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended: list[str] = []
 
-    async def fail() -> None:
-        ended.append("workers")
-        raise ValueError
-
     async def close() -> None:
         made = service.Service(ServiceConfig(data=str(tmp_path), workers=1))
-        made.jobs = SimpleNamespace(workers=SimpleNamespace(close=fail))  # type: ignore[assignment]
+        made.jobs = SimpleNamespace(workers=SimpleNamespace(close=AsyncMock(side_effect=ValueError)))  # type: ignore[assignment]
         made.store = SimpleNamespace(close=lambda: ended.append("store"))  # type: ignore[assignment]
         made.sessions = _sessions(jobs := _Broken())
         await made.close()
         assert jobs.asked == 2
 
     asyncio.run(asyncio.wait_for(close(), 20))
-    assert ended == ["workers", "store"]
+    assert ended == ["store"]
     assert "nobody has foreseen this" in caplog.text
-
-
-def test_metrics_have_the_facts_alone() -> None:
-    metrics = Metrics()
-    facts = read_answer("run", message({"status": "time_limit"})[1:]).facts
-    assert isinstance(facts, ResultFacts)
-    metrics.ran(facts, 1.0)
-    assert b'proxybox_runs_total{status="time_limit"} 1.0' in metrics.text()
 
 
 @pytest.mark.parametrize("more", [
