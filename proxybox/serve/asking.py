@@ -18,6 +18,7 @@ from proxybox.serve.callers import Caller
 from proxybox.serve.edge import visit
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
+from proxybox.serve.workeranswers import JobAnswer, ResultFacts
 from proxybox.serve.workers import OnEvent
 
 T = TypeVar("T")
@@ -117,12 +118,11 @@ def note_code(request: HTTPConnection, code: str) -> None:
     visit(request.scope).code_sha256 = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def note_result(request: HTTPConnection, data: bytes) -> None:
+def note_result(request: HTTPConnection, data: JobAnswer) -> None:
     """Records for the audit how a run has ended."""
     here = visit(request.scope)
-    if len(data) < 1 << 20:
-        result = json.loads(data)
-        here.status, here.cpu = result.get("status", ""), (result.get("usage") or {}).get("cpu")
+    if isinstance(data.facts, ResultFacts):
+        here.status, here.cpu = data.facts.status.value, data.facts.cpu
 
 
 async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

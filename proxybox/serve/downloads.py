@@ -17,7 +17,7 @@ from proxybox.serve.connections.bodies import TooLarge, length
 from proxybox.serve.edge import pass_on_body
 from proxybox.serve.problems import Refusal
 from proxybox.serve.wire import packed
-from proxybox.serve.wiredata import FilePart, Ready, ReadyToGive, ReadyToTake
+from proxybox.serve.wiredata import FilePart, ReadyToGive, ReadyToTake
 from proxybox.serve.workers import Transfer
 
 #: Pieces of a file that wait for a client that reads slowly.
@@ -45,8 +45,8 @@ def upload(request: Request, most: int) -> tuple[int, Transfer]:
         raise TooLarge(most)
     pass_on_body(request.scope)
 
-    async def on_ready(ready: Ready) -> AsyncIterator[bytes]:
-        taken, room = 0, ready.room if isinstance(ready, ReadyToTake) else 0
+    async def on_ready(ready: ReadyToTake) -> AsyncIterator[bytes]:
+        taken, room = 0, ready.room
         async for piece in request.stream():
             taken += len(piece)
             if taken > most:
@@ -55,7 +55,7 @@ def upload(request: Request, most: int) -> tuple[int, Transfer]:
                 raise Refusal("disk-limit", f"limits.disk leaves room for {room:,} bytes", errno="ENOSPC")
             yield piece
 
-    return header or 0, Transfer(on_ready, _nothing)
+    return header or 0, Transfer(ReadyToTake, on_ready, _nothing)
 
 
 async def _nothing(_: bytes) -> None:
@@ -74,8 +74,7 @@ async def download(request: Request, work: Work) -> Response:
     room = asyncio.Semaphore(_AHEAD)
     answer: asyncio.Future[tuple[int, dict[str, str]]] = asyncio.get_running_loop().create_future()
 
-    async def on_ready(ready: Ready) -> AsyncIterator[bytes]:
-        assert isinstance(ready, ReadyToGive)  # noqa: S101 - what takes a file hands none over
+    async def on_ready(ready: ReadyToGive) -> AsyncIterator[bytes]:
         status, headers, begin, end = _answer(request.method, request.headers, ready.size, f'"{ready.digest}"')
         answer.set_result((status, headers))
         if request.method == "HEAD":
@@ -86,7 +85,7 @@ async def download(request: Request, work: Work) -> Response:
         await room.acquire()
         pieces.put_nowait(piece)
 
-    doing = asyncio.ensure_future(work(Transfer(on_ready, on_data)))
+    doing = asyncio.ensure_future(work(Transfer(ReadyToGive, on_ready, on_data)))
     doing.add_done_callback(lambda _: pieces.put_nowait(None))  # without room: the client may read no more
     try:
         await asyncio.wait((doing, answer), return_when=asyncio.FIRST_COMPLETED)

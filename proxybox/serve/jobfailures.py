@@ -20,7 +20,7 @@ from proxybox.errors import (
 from proxybox.policies import Problem
 from proxybox.serve.filetransfers import GivenUp
 from proxybox.serve.results import result_as_json
-from proxybox.serve.wiredata import JobFailure, RequestFault
+from proxybox.serve.wiredata import FailureType, JobFailure, RequestFault
 
 #: The beginning of the message about an invalid parameter.
 _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
@@ -55,7 +55,7 @@ def _place(problem: Problem) -> list[str | int]:
     return [*key.split(".")] if key else []
 
 
-_FAILURES: Final[tuple[tuple[type[Exception], str], ...]] = (
+_FAILURES: Final[tuple[tuple[type[Exception], FailureType], ...]] = (
     (PolicyError, "invalid"),
     (SandboxClosedError, "session_ended"),
     (SessionBusy, "session_busy"),

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+import attrs
 
 from proxybox.jsonvalues import JSONObject
 from proxybox.policies.errors import PolicyError
@@ -16,7 +17,8 @@ from proxybox.serve.config import ServiceConfig
 from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
-from proxybox.serve.wiredata import WorkerState
+from proxybox.serve.wiredata import WorkerState, read
+from proxybox.serve.workeranswers import ANSWERS, JobAnswer
 from proxybox.serve.workerjobs import AnyJob, ExecuteJob, OpenJob, RunJob, StateJob
 from proxybox.serve.workers import (
     JobFailed,
@@ -117,7 +119,7 @@ class ServiceJobs:
         self, kind: LineKind, caller: Caller, job: AnyJob, *,
         on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
-    ) -> bytes:  # fmt: skip
+    ) -> JobAnswer:  # fmt: skip
         """Does a job (`ServiceWorkers.ask`) when it is this caller's turn, while the caller may use the service.
 
         job: its `timeout`, if it has one, is checked against its `policy`, for all doors.
@@ -145,7 +147,7 @@ class ServiceJobs:
         self, kind: LineKind, caller: Caller, job: AnyJob, *,
         on_event: OnEvent | None, on_begin: Callable[[WorkerJob], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
-    ) -> bytes:  # fmt: skip
+    ) -> JobAnswer:  # fmt: skip
         before: WorkerLost | None = None
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
@@ -174,11 +176,15 @@ class ServiceJobs:
 
     async def ask_itself(self, job: AnyJob, worker: int | None = None) -> Any:
         """Does a job of the service's own, and returns the result. Raises Refusal and WorkerLost."""
-        return json.loads(await self.ask("run" if job.op == "run" else "live", ITSELF, job, worker=worker))
+        answer = await self.ask("run" if job.op == "run" else "live", ITSELF, job, worker=worker)
+        try:
+            return attrs.asdict(read(ANSWERS[job.op], answer))
+        except (ValueError, RecursionError):  # one that is large enough for being passed on unread
+            raise WorkerLost(begun=True) from None
 
     async def state(self, worker: int) -> WorkerState:
         """Returns the state that a worker reports. Raises Refusal, and WorkerLost also for an invalid report."""
-        return self.workers.read(worker, WorkerState, await self.ask("live", ITSELF, StateJob(), worker=worker))
+        return read(WorkerState, await self.ask("live", ITSELF, StateJob(), worker=worker))
 
 
 def refusal_of(failed: JobFailed) -> Refusal:

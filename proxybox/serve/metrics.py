@@ -1,10 +1,11 @@
 """The counters of the service, for Prometheus and for its status page."""
 
-import json
 from collections import deque
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from proxybox.serve.workeranswers import ResultFacts
 
 #: Bounds of the histograms of latencies, in seconds.
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -48,24 +49,14 @@ class Metrics:
         self.up = Gauge("proxybox_ready", "Whether the service takes requests.", registry=self.registry)
         self.latest: deque[dict[str, Any]] = deque(maxlen=_LATEST)
 
-    def ran(self, data: bytes, seconds: float) -> None:
-        """Counts a run. data: its Result as JSON. seconds: from the request to the result."""
-        result: dict[str, Any] = json.loads(data) if len(data) < 1 << 16 else {"status": _status(data), "usage": {}}
-        usage = result["usage"]
-        wall = usage.get("wall", seconds)
-        self.runs.labels(result["status"]).inc()
-        self.wall.observe(wall)
-        self.queue.observe(max(0.0, seconds - wall))
-        if "start" in usage:
-            self.pool_hits.labels("yes" if usage["start"] == 0 else "no").inc()
-        self.latest.append({"status": result["status"], "wall": wall, "seconds": seconds})
+    def ran(self, facts: ResultFacts, seconds: float) -> None:
+        """Counts a run. seconds: from the request to the result."""
+        self.runs.labels(facts.status.value).inc()
+        self.wall.observe(facts.wall)
+        self.queue.observe(max(0.0, seconds - facts.wall))
+        self.pool_hits.labels("yes" if facts.start == 0 else "no").inc()
+        self.latest.append({"status": facts.status.value, "wall": facts.wall, "seconds": seconds})
 
     def text(self) -> bytes:
         """Returns all counters in Prometheus's text format."""
         return generate_latest(self.registry)
-
-
-def _status(data: bytes) -> str:
-    """Returns the status of a result without parsing all of a large one: the status is the first field."""
-    head = data[:64].split(b'"', 4)
-    return head[3].decode("ascii", "replace") if len(head) > 4 and head[1] == b"status" else "unknown"

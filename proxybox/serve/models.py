@@ -26,9 +26,12 @@ from proxybox.streamevents import SocketEvent as AnySocketEvent
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Words = Annotated[list[Annotated[str, Field(max_length=1 << 17)]], Field(max_length=10_000)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, description="Seconds of wall time, in place of the policy's limit.")]
-Size = int | Annotated[str, Field(max_length=32)]
-Duration = float | Annotated[str, Field(max_length=32)]
+Seconds = Annotated[
+    float, Field(gt=0, le=86_400, strict=True, description="Seconds of wall time, in place of the policy's limit.")
+]
+Count = Annotated[int, Field(strict=True)]
+Size = Count | Annotated[str, Field(max_length=32)]
+Duration = Annotated[float, Field(strict=True)] | Annotated[str, Field(max_length=32)]
 
 
 def _base64(text: str) -> str:
@@ -56,7 +59,7 @@ Content = str | Bytes
 
 def _of_one_run(section: str, doc: str) -> Any:
     """Returns the model of the keys of a section that a run may tighten, made from their declarations."""
-    kinds: dict[Measure, Any] = {Measure.SIZE: Size, Measure.DURATION: Duration, Measure.COUNT: int}
+    kinds: dict[Measure, Any] = {Measure.SIZE: Size, Measure.DURATION: Duration, Measure.COUNT: Count}
     fields: dict[str, Any] = {}
     for name, key in of_one_run(section).items():
         kind = Literal[key.choices] if key.choices else kinds[key.facts.measure]

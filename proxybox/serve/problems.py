@@ -6,11 +6,15 @@ Rule: answers reveal nothing of the service itself, neither paths nor tracebacks
 `Refusal` into the form that their clients know.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 from proxybox.jsonvalues import JSONObject
+
+log = logging.getLogger("proxybox.serve")
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -83,3 +87,12 @@ def of_status(status: int) -> Refusal:
     if status < 500:
         return Refusal("invalid", HTTPStatus(status).phrase)
     return Refusal("internal-error")
+
+
+@contextlib.contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """A context for a step of work that goes on after an exception, which is logged. what: has then happened."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s", what)

@@ -17,11 +17,12 @@ from proxybox.serve.config import ServiceConfig
 from proxybox.serve.jobs import ServiceJobs
 from proxybox.serve.memory import give_back
 from proxybox.serve.metrics import Metrics
-from proxybox.serve.problems import Refusal
+from proxybox.serve.problems import Refusal, going_on
 from proxybox.serve.sessions import Sessions
 from proxybox.serve.store import ServiceStore
 from proxybox.serve.trial import TrialFailed, try_out
 from proxybox.serve.wiredata import WorkerState
+from proxybox.serve.workeranswers import JobAnswer, ResultFacts
 from proxybox.serve.workerjobs import MemoryJob, RunJob
 from proxybox.serve.workers import LineKind, OnEvent, WorkerJob, WorkerLost
 
@@ -87,7 +88,7 @@ class Service:
                 counted = seen
                 give_back()
                 for number in tuple(self.jobs.workers.processes):
-                    with contextlib.suppress(Refusal, WorkerLost):
+                    with going_on("memory is not returned"), contextlib.suppress(Refusal, WorkerLost):
                         await self.jobs.ask_itself(MemoryJob(), number)
                 counted = seen = self.jobs.begun
 
@@ -112,8 +113,10 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.sessions.close()
-        await self.jobs.workers.close()
+        with going_on("the sessions are not closed"):
+            await self.sessions.close()
+        with going_on("the workers are not closed"):
+            await self.jobs.workers.close()
         await asyncio.to_thread(self.store.close)
 
     async def look(self) -> dict[int, WorkerState]:
@@ -139,7 +142,7 @@ class Service:
         *,
         identity: str = "",
         on_event: OnEvent | None = None,
-    ) -> bytes:
+    ) -> JobAnswer:
         """Runs a program and returns its Result as JSON.
 
         asked: the fields of a `RunJob` that doors choose; policy and language are names, or None. identity: the id by
@@ -162,7 +165,8 @@ class Service:
             except WorkerLost as error:
                 why = f"{error}: the program may have run in part"
                 raise Refusal("worker-lost", why, headers={"Retry-After": "1"}) from None
-        self.metrics.ran(data, time.monotonic() - began)
+        if isinstance(data.facts, ResultFacts):
+            self.metrics.ran(data.facts, time.monotonic() - began)
         return data
 
     @contextlib.contextmanager

@@ -69,7 +69,7 @@ class SessionRecords:
             if not (facts := json.loads(await hand_over(take))):  # its worker has died, and a new one answers
                 raise WorkerLost(begun=False)
             await put(_END, json.dumps({**facts, "pieces": next(numbers)}).encode())
-        except (KeyStorageFull, Refusal, WorkerLost) as error:
+        except (KeyStorageFull, Refusal, WorkerLost, ValueError) as error:
             with contextlib.suppress(Refusal):
                 await self._store.ask(self._store.clear, key, shelf)
             return str(error)

@@ -7,7 +7,7 @@ that was recorded (sessionrecords.py).
 
 import asyncio
 import contextlib
-import json
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -18,12 +18,15 @@ import attrs
 from proxybox.serve.callers import ITSELF, Caller, new_id
 from proxybox.serve.config import ServiceSessions
 from proxybox.serve.jobs import ServiceJobs
-from proxybox.serve.problems import Refusal
+from proxybox.serve.problems import Refusal, going_on
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
 from proxybox.serve.sessionstate import SessionState
 from proxybox.serve.store import LIVE, ServiceStore
+from proxybox.serve.workeranswers import JobAnswer, ResultFacts
 from proxybox.serve.workerjobs import AnyJob, EndJob, ForkJob, OpenJob, SleepJob, SnapshotJob, command_job
 from proxybox.serve.workers import LineKind, OnEvent, Transfer, WorkerJob, WorkerLost, WorkerProcess
+
+log = logging.getLogger("proxybox.serve")
 
 #: Why a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
@@ -237,7 +240,7 @@ class Sessions:
     async def command(
         self, caller: Caller, identity: str, command: str, *,
         on_event: OnEvent | None = None, transfer: Transfer | None = None, **asked: Any,
-    ) -> bytes:  # fmt: skip
+    ) -> JobAnswer:  # fmt: skip
         """Does a command in a session, and returns the answer as JSON. Raises Refusal.
 
         command: such as "exec". asked: the fields of its class (workerjobs.py) that doors choose.
@@ -249,15 +252,16 @@ class Sessions:
                 data = await self._ask(
                     caller, job, session.worker, on_event=on_event, on_begin=began, transfer=transfer
                 )
-            if data.endswith(b'"alive":false}'):
-                await self._end(session, "ended", json.loads(data).get("why") or "its program has ended it")
+            if not data.facts.alive:
+                why = data.facts.why if isinstance(data.facts, ResultFacts) else ""
+                await self._end(session, "ended", why or "its program has ended it")
             return data
 
     async def _ask(
         self, caller: Caller, job: AnyJob, worker: WorkerProcess, *,
         on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
-    ) -> bytes:  # fmt: skip
+    ) -> JobAnswer:  # fmt: skip
         kind: LineKind = "live" if transfer is None else "file"
         try:
             async with asyncio.timeout(None if transfer is None else self._jobs.config.transfer_time):
@@ -460,16 +464,19 @@ class Sessions:
             await asyncio.sleep(_RHYTHM)
             now = time.monotonic()
             for session in tuple(self._all.values()):
-                if now - session.made > self._limits.last:
-                    self._behind(self._end(session, "ended", f"it had lasted {self._limits.last:g} s"))
-                elif session.busy:
-                    continue
-                elif now - session.used > self._limits.end_after:
-                    why = f"nobody had used it for {self._limits.end_after:g} s"
-                    self._behind(self._end(session, "ended", why))
-                elif not session.asleep and now - session.used > self._limits.sleep_after:
-                    session.asleep = True
-                    await self._tell(session, SleepJob(session=session.id))
+                with going_on("a session is not watched"):
+                    await self._look_at(session, now)
+
+    async def _look_at(self, session: Served, now: float) -> None:
+        if now - session.made > self._limits.last:
+            self._behind(self._end(session, "ended", f"it had lasted {self._limits.last:g} s"))
+        elif session.busy:
+            return
+        elif now - session.used > self._limits.end_after:
+            self._behind(self._end(session, "ended", f"nobody had used it for {self._limits.end_after:g} s"))
+        elif not session.asleep and now - session.used > self._limits.sleep_after:
+            session.asleep = True
+            await self._tell(session, SleepJob(session=session.id))
 
     async def close(self) -> None:
         """Ends all, several at a time: a session in which a call runs may take seconds to end its record."""
@@ -480,8 +487,10 @@ class Sessions:
             async with turns:
                 await self._finish(session, "ended", "the service has ended")
 
-        await asyncio.gather(*map(finish, tuple(self._all.values())))
-        await asyncio.gather(*(session.end for session in self._closing.values() if session.end is not None))
+        ends = [session.end for session in self._closing.values() if session.end is not None]
+        for fault in await asyncio.gather(*ends, *map(finish, tuple(self._all.values())), return_exceptions=True):
+            if fault is not None:
+                log.error("a session is not closed", exc_info=fault)
         await self._note_ends()
 
 

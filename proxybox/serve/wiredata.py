@@ -1,4 +1,4 @@
-"""Data between the service and a worker, except jobs (workerjobs.py), and events and results, which clients get.
+"""Data between the service and a worker, except jobs and their answers (workerjobs.py, workeranswers.py), and events.
 
 `packed` (wire.py) encodes each as JSON; `read` decodes it, and refuses data of another form, because a worker serves
 hostile guests. The annotations of a class define its form: nothing is converted, and no further key is allowed.
@@ -10,8 +10,10 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
+from attrs.validators import ge, matches_re
 from cattrs import Converter, transform_error
 
+from proxybox.controller.status import Status
 from proxybox.jsonvalues import JSONObject
 from proxybox.policies.errors import shown
 from proxybox.streamevents import WorkerEvent
@@ -36,14 +38,21 @@ class RequestFault:
     msg: str
 
 
+#: The kinds of problems that a worker may report, with underscores.
+FailureType: TypeAlias = Literal[
+    "invalid", "session_ended", "session_busy", "cannot_copy", "execution_error", "cannot_start", "file_error",
+    "internal_error",
+]  # fmt: skip
+
+
 @attrs.frozen(kw_only=True)
 class JobFailure:
-    """Why a job has no result. type: the kind of a problem, with underscores. errno: the name of a file's error.
+    """Why a job has no result. errno: the name of a file's error.
 
     result: of a command that has failed in the program.
     """
 
-    type: str
+    type: FailureType
     message: str
     errors: list[RequestFault] = attrs.field(factory=list)
     errno: str = ""
@@ -54,15 +63,15 @@ class JobFailure:
 class ReadyToTake:
     """A job is ready to take a file. room: bytes that it may have."""
 
-    room: int
+    room: int = attrs.field(validator=ge(0))
 
 
 @attrs.frozen(kw_only=True)
 class ReadyToGive:
     """A job is ready to send a file, or a part of it. digest: its SHA-256, in hexadecimal digits."""
 
-    size: int
-    digest: str
+    size: int = attrs.field(validator=ge(0))
+    digest: str = attrs.field(validator=matches_re(r"[0-9a-f]{64}"))
 
 
 Ready: TypeAlias = ReadyToTake | ReadyToGive
@@ -101,11 +110,6 @@ class WorkerState:
 def read(kind: type[T], data: bytes) -> T:
     """Returns an object of a class from its JSON. Raises ValueError for any other form."""
     return structured(kind, json.loads(data))
-
-
-def read_ready(data: bytes) -> Ready:
-    """Returns whether a job is ready to take or to send a file. Raises ValueError."""
-    return read(ReadyToTake, data) if b'"room"' in data else read(ReadyToGive, data)
 
 
 def read_worker_event(data: bytes) -> WorkerEvent:
@@ -156,8 +160,22 @@ def _reader_of_dict(kind: Any) -> Callable[[Any, Any], Any]:
     return lambda value, _: {name: _strict.structure(item, each) for name, item in _of(dict, value).items()}
 
 
+def _reader_of_tuple(kind: Any) -> Callable[[Any, Any], Any]:
+    kinds = get_args(kind)
+    return lambda value, _: tuple(map(_strict.structure, _of_length(len(kinds), value), kinds))
+
+
+def _of_length(length: int, value: Any) -> list[Any]:
+    items: list[Any] = _of(list, value)
+    if len(items) != length:
+        raise ValueError(f"want {length} items, got {len(items)}")
+    return items
+
+
 def _reader_of_union(kind: Any) -> Callable[[Any, Any], Any]:
     def read(value: Any, _: Any) -> Any:
+        if value is None and NoneType in get_args(kind):  # without the exceptions of the others, which take time
+            return None
         for each in get_args(kind):
             try:
                 return _strict.structure(value, each)
@@ -175,6 +193,8 @@ def _is(*origins: Any) -> Callable[[Any], bool]:
 _strict: Final = Converter(forbid_extra_keys=True)
 for _kind in (str, int, float, bool, NoneType):
     _strict.register_structure_hook(_kind, lambda value, kind: _of(kind, value))
+_strict.register_structure_hook(Status, lambda value, _: Status(_of(str, value)))
+_strict.register_structure_hook_factory(_is(tuple), _reader_of_tuple)
 _strict.register_structure_hook_factory(_is(list), _reader_of_list)
 _strict.register_structure_hook_factory(_is(dict), _reader_of_dict)
 _strict.register_structure_hook_factory(_is(Union, UnionType), _reader_of_union)

@@ -43,6 +43,7 @@ from proxybox.serve.sessioncommands import carry_out
 from proxybox.serve.setup import Setup
 from proxybox.serve.wire import AnswerKind, answer
 from proxybox.serve.wiredata import JobOrder, PoolState, WorkerState, read
+from proxybox.serve.workeranswers import answer_with_facts
 from proxybox.serve.workerjobs import (
     EndJob,
     ForkJob,
@@ -155,7 +156,7 @@ class _Worker:
             job.obey(order)
         try:
             asked = read_job(message)
-            reply = answer(AnswerKind.RESULT, _DOES.get(type(asked), _Worker.command)(self, asked, job))
+            reply = AnswerKind.RESULT + answer_with_facts(_DOES.get(type(asked), _Worker.command)(self, asked, job))
         except Exception as error:
             reply = answer(AnswerKind.FAILURE, failure_of(error))
         finally:

@@ -20,7 +20,7 @@ import pickle
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import attrs
 
@@ -28,7 +28,8 @@ from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
 from proxybox.serve.wire import AnswerKind, InputKind, WorkerSocket
-from proxybox.serve.wiredata import JobFailure, JobOrder, Ready, read, read_ready, read_worker_event
+from proxybox.serve.wiredata import JobFailure, JobOrder, Ready, ReadyToGive, read, read_worker_event
+from proxybox.serve.workeranswers import JobAnswer, read_answer
 from proxybox.serve.workerjobs import AnyJob, message_of
 from proxybox.streamevents import WorkerEvent
 
@@ -51,12 +52,14 @@ LineKind = Literal["run", "live", "file"]
 
 @attrs.frozen
 class Transfer:
-    """A transfer of a file. on_ready: takes the job's message that it is ready, and yields the pieces for the job.
+    """A transfer of a file. ready: the class of the job's message that it is ready.
 
-    on_data: takes the pieces that the job sends; the job waits meanwhile.
+    on_ready: takes this message, and yields the pieces for the job. on_data: takes the pieces that the job sends; the
+    job waits meanwhile.
     """
 
-    on_ready: Callable[[Ready], AsyncIterator[bytes]]
+    ready: type[Ready]
+    on_ready: Callable[[Any], AsyncIterator[bytes]]
     on_data: Callable[[bytes], Awaitable[None]]
 
 
@@ -220,7 +223,7 @@ class ServiceWorkers:
         on_event: OnEvent | None = None,
         on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
-    ) -> bytes:
+    ) -> JobAnswer:
         """Does a job and returns its result as JSON. Then `on_free` is called with the slot.
 
         transfer: the file that the job takes or sends. When the task is cancelled, so is the job. Raises JobFailed and
@@ -229,16 +232,17 @@ class ServiceWorkers:
         doing = WorkerJob(next(self._numbers), slot)
         if on_begin is not None:
             on_begin(doing)
-        begun = False
+        begun, to_come = False, transfer
         try:
             await _or_lost(slot.line.send(message_of(job, doing.number)), begun)
             while True:
                 kind, data = await _or_lost(slot.line.receive(), begun)
                 begun = True
-                if kind == AnswerKind.DATA and transfer is not None:
+                if kind == AnswerKind.READY and to_come is not None:
+                    ready, to_come = _read(partial(read, to_come.ready), data, slot.worker), None
+                    await _give(slot.line, transfer, ready)
+                elif kind == AnswerKind.DATA and to_come is None and transfer and transfer.ready is ReadyToGive:
                     await transfer.on_data(data)
-                elif kind == AnswerKind.READY:
-                    await _give(slot.line, transfer, _read(read_ready, data, slot.worker))
                 elif kind != AnswerKind.EVENT:
                     break
                 else:
@@ -246,6 +250,8 @@ class ServiceWorkers:
                     event = _read(read_worker_event, data, slot.worker)
                     if on_event is not None and inspect.isawaitable(heard := on_event(event)):
                         await heard
+            final = kind if to_come is None or kind == AnswerKind.FAILURE else b""
+            answer = _read(partial(_read_final, job.op, final), data, slot.worker)
         except WorkerLost as lost:
             lost.job = doing
             raise
@@ -254,19 +260,19 @@ class ServiceWorkers:
             self._spawn(self._drain(slot))
             raise
         self._give_back(slot)
-        if kind == AnswerKind.RESULT:
-            return data
-        raise JobFailed(_read(partial(read, JobFailure), data, slot.worker))
-
-    def read(self, number: int, kind: type[T], data: bytes) -> T:
-        """Returns a worker's answer as an object; ends the worker if it has another form. Raises WorkerLost."""
-        return _read(partial(read, kind), data, self.processes[number])
+        if isinstance(answer, JobFailure):
+            raise JobFailed(answer)
+        return answer
 
     async def _drain(self, slot: Slot) -> None:
         """Reads and drops the remaining messages of a job for which nobody waits."""
+        is_ready = False
         with contextlib.suppress(WorkerLost):
             while (kind := (await _or_lost(slot.line.receive(), True))[0]) in AnswerKind.MEANWHILE:
                 if kind == AnswerKind.READY:
+                    if is_ready:
+                        _end(slot.worker, "a job is ready for a second time")
+                    is_ready = True
                     await _give(slot.line, None, None)
             self._give_back(slot)
 
@@ -292,15 +298,19 @@ class ServiceWorkers:
 
 async def _give(line: WorkerSocket, transfer: Transfer | None, ready: Ready | None) -> None:
     """Sends the file for which a job is ready, or the message that it will not come."""
-    is_whole = False
     try:
         if transfer is not None and ready is not None:
             async for piece in transfer.on_ready(ready):
                 await _or_lost(line.give(InputKind.PIECE, piece), True)
-            is_whole = True
-    finally:
+            await _or_lost(line.give(InputKind.END), True)
+            return
+    except BaseException:
+        # Without waiting: this may be the end of a wait for a full socket. It is one message at most for each job.
         with contextlib.suppress(OSError):
-            line.tell_part(InputKind.END if is_whole else InputKind.GIVEN_UP)
+            line.tell_part(InputKind.GIVEN_UP)
+        raise
+    with contextlib.suppress(OSError):
+        await line.give(InputKind.GIVEN_UP)
 
 
 def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:
@@ -308,9 +318,21 @@ def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:
     try:
         return form(data)
     except (ValueError, RecursionError) as error:
-        log.error("worker %d is ended, because its answer has another form: %.500s", worker.number, error)
-        worker.process.process.kill()
-        raise WorkerLost(begun=True) from None
+        _end(worker, str(error))
+
+
+def _read_final(op: str, kind: bytes, data: bytes) -> JobAnswer | JobFailure:
+    """Returns the last message of a job. kind: of the message; empty if there cannot be one of its kind yet."""
+    if kind not in (AnswerKind.RESULT, AnswerKind.FAILURE):
+        raise ValueError("a message of a kind that cannot come now")
+    return read_answer(op, data) if kind == AnswerKind.RESULT else read(JobFailure, data)
+
+
+def _end(worker: WorkerProcess, why: str) -> NoReturn:
+    """Ends a worker that has sent what no worker sends. Raises WorkerLost."""
+    log.error("worker %d is ended, because its answer has another form: %.500s", worker.number, ascii(why)[1:-1])
+    worker.process.process.kill()
+    raise WorkerLost(begun=True) from None
 
 
 async def _or_lost(work: Awaitable[T], begun: bool) -> T:

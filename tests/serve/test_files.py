@@ -291,7 +291,7 @@ async def _a_download_that_nobody_reads() -> None:
     scope = {"type": "http", "method": "GET", "headers": [], "path": "/", "query_string": b""}
 
     async def work(transfer: Transfer) -> bytes:
-        async for _ in transfer.on_ready(ReadyToGive(size=3, digest="x")):
+        async for _ in transfer.on_ready(ReadyToGive(size=3, digest="0" * 64)):
             pass
         while True:
             await transfer.on_data(b"piece")

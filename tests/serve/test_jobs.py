@@ -48,15 +48,8 @@ def _jobs(folder: Path, *ends: bool, lines: int = 4) -> ServiceJobs:
 
 
 def _ask(jobs: ServiceJobs, begun: list[WorkerJob], *, is_repeatable: bool = True) -> "asyncio.Task[bytes]":
-    return asyncio.create_task(
-        jobs.ask(
-            "run",
-            ANONYMOUS,
-            RunJob(policy="default", language="python", code="1"),
-            on_begin=begun.append,
-            is_repeatable=is_repeatable,
-        )
-    )
+    job = RunJob(policy="default", language="python", code="1")
+    return asyncio.create_task(jobs.ask("run", ANONYMOUS, job, on_begin=begun.append, is_repeatable=is_repeatable))
 
 
 @pytest.mark.parametrize(

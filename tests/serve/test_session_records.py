@@ -30,6 +30,7 @@ from proxybox.serve.config import ServiceSessions
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import SessionRecords, Take
 from proxybox.serve.store import ServiceStore
+from proxybox.serve.workerjobs import EndJob
 from proxybox.streamevents import RecordPieceEvent
 from tests.serve.conftest import CONFIG, Server, serving, serving_two
 from tests.serve.test_kills import workers
@@ -447,7 +448,7 @@ class Stuck:
     def __init__(self, wanted: int) -> None:
         self.asked, self._wanted, self._all = list[str](), wanted, asyncio.Event()
 
-    async def ask(self, kind: str, caller: Any, job: Any, **_: Any) -> bytes:
+    async def ask(self, kind: str, caller: Any, job: EndJob, **_: Any) -> bytes:
         self.asked.append(job.session)
         if len(self.asked) == self._wanted:
             self._all.set()

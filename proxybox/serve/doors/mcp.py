@@ -33,6 +33,7 @@ from proxybox.serve.edge import Receive, Scope, Send, visit
 from proxybox.serve.mcp.boxes import McpClient, OnEvent
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
+from proxybox.serve.workeranswers import JobAnswer
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ class _ServiceBoxes:
         if len(files) > most:
             raise Refusal("invalid", f"files: want at most {most:,} files, got {len(files):,}")
 
-    def _noted(self, data: bytes) -> JSONObject:
+    def _noted(self, data: JobAnswer) -> JSONObject:
         asking.note_result(self._request, data)
         result: JSONObject = json.loads(data)
         return result

@@ -22,6 +22,7 @@ from proxybox.serve.edge import visit
 from proxybox.serve.openapi import ANYWHERE, problems, reference
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Served, Sessions
+from proxybox.serve.workeranswers import JobAnswer
 from proxybox.serve.workers import OnEvent, Transfer
 from proxybox.streamevents import (
     FailedEvent,
@@ -39,7 +40,7 @@ MODELS: Final = (models.ProblemDetails, models.RunEvent, models.ExecuteEvent)
 
 Who = Annotated[Caller, Depends(caller_of)]
 #: Does something, and reports the events meanwhile.
-Work: TypeAlias = Callable[[OnEvent], Coroutine[Any, Any, bytes]]
+Work: TypeAlias = Callable[[OnEvent], Coroutine[Any, Any, JobAnswer]]
 #: How many events may wait for the reader of a stream before the program has to wait.
 _BACKLOG = 16
 
@@ -133,7 +134,7 @@ def _run_stream(request: Request, body: models.RunRequest, who: Caller, kind: st
     asking.note(request, service, who, asked)
     service.check_free(who, here.id)
 
-    def work(on_event: OnEvent) -> Coroutine[Any, Any, bytes]:
+    def work(on_event: OnEvent) -> Coroutine[Any, Any, JobAnswer]:
         return service.run(who, asked, identity=here.id, on_event=on_event)
 
     return _stream(request, kind, here.id, work)
@@ -245,7 +246,7 @@ async def _execute(
     here.policy, here.language = served.policy, served.language
     asking.note_code(request, body.code)
 
-    def work(on_event: OnEvent | None) -> Coroutine[Any, Any, bytes]:
+    def work(on_event: OnEvent | None) -> Coroutine[Any, Any, JobAnswer]:
         return service.sessions.command(who, session, mode, on_event=on_event, echo=body.echo, **asked)
 
     if kind is not None:

@@ -202,7 +202,9 @@ class _Talk:
             data = await self._sessions.command(
                 self._caller, self._session, "complete", code=message.code, cursor=message.cursor
             )
-            await self._send(CompletedEvent(**json.loads(data)), message.id)
+            found = json.loads(data)
+            event = CompletedEvent(start=found["start"], matches=found["matches"], alive=data.facts.alive)
+            await self._send(event, message.id)
         elif isinstance(message, InputMessage):
             await self._sessions.input(self._caller, self._session, message.text)
         else:
