@@ -17,11 +17,11 @@ from proxybox.argumentchecks import Content, Input, as_source
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.boxes.box import BoxRunner, Start
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
-from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.reaper import settle
 from proxybox.controller.world.streams import StandardStreams
+from proxybox.errors import SandboxClosedError  # so that no error has to be imported where descriptors are lacking
 from proxybox.policies import Policy, PolicyError, as_policy
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, cancelled, result_of

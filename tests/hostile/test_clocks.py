@@ -320,7 +320,7 @@ def test_a_guest_that_forges_what_it_was_told_deceives_itself(hostile, seen):
     result = hostile.run(
         f"""
 import ctypes, raw, time
-ctypes.memmove(raw.stub() + {hostile.symbol("told_and_rings")}, {seen!r}, 16)
+ctypes.memmove(raw.stub() + {hostile.symbol("settings_and_rings")}, {seen!r}, 16)
 time.time(), time.monotonic(); print("goes on", flush=True)
 import threading; threading.Event().wait(0.01)
 """
