@@ -120,9 +120,12 @@ SocketEvent: TypeAlias = (
 )  # fmt: skip
 
 
-_OF_STREAMS: Final[Mapping[str, Any]] = {
-    name: kind for kind in get_args(StreamEvent) for name in get_args(get_type_hints(kind)["event"])
-}
+def by_tag(union: Any, tag: str) -> Mapping[str, Any]:
+    """Returns the classes of a union by the values that their field `tag` may have."""
+    return {name: kind for kind in get_args(union) for name in get_args(get_type_hints(kind)[tag])}
+
+
+_OF_STREAMS: Final = by_tag(StreamEvent, "event")
 
 
 def as_data(event: WorkerEvent | StreamEvent | SocketEvent) -> JSONObject:

@@ -7,7 +7,7 @@ hostile guests. The annotations of a class define its form: nothing is converted
 import json
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import attrs
 from attrs.validators import ge, matches_re
@@ -16,7 +16,7 @@ from cattrs import Converter, transform_error
 from proxybox.controller.status import Status
 from proxybox.jsonvalues import JSONObject
 from proxybox.policies.errors import shown
-from proxybox.streamevents import WorkerEvent
+from proxybox.streamevents import WorkerEvent, by_tag
 
 T = TypeVar("T")
 
@@ -116,11 +116,6 @@ def read_worker_event(data: bytes) -> WorkerEvent:
     """Returns the event that a worker has sent. Raises ValueError."""
     event: WorkerEvent = tagged(_EVENTS, "event", json.loads(data))
     return event
-
-
-def by_tag(union: Any, tag: str) -> Mapping[str, Any]:
-    """Returns the classes of a union by the values that their field `tag` may have."""
-    return {name: kind for kind in get_args(union) for name in get_args(get_type_hints(kind)[tag])}
 
 
 _EVENTS: Final = by_tag(WorkerEvent, "event")

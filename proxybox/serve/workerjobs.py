@@ -11,7 +11,8 @@ import attrs
 
 from proxybox.commands import Echo
 from proxybox.jsonvalues import JSONObject
-from proxybox.serve.wiredata import by_tag, tagged
+from proxybox.serve.wiredata import tagged
+from proxybox.streamevents import by_tag
 
 #: Bytes: as text, or in base64 as {"base64": ...}.
 Content: TypeAlias = str | dict[str, str]

@@ -124,9 +124,10 @@ def close(context: "BrowserContext") -> None:
     from playwright.sync_api import Error
 
     for page in context.pages:
-        with contextlib.suppress(Error):  # interrupted by another navigation
+        try:
             page.goto("about:blank")
-        page.goto("about:blank")
+        except Error:  # interrupted by another navigation
+            page.goto("about:blank")
     context.close()
 
 
