@@ -4,10 +4,10 @@ PY := .venv/bin/python
 # Python keeps what it compiles: the workers of a test run share it, and benchmarks measure starts as users meet them.
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST_FLAGS ?=
-# The same tests come at every commit, with the same examples, in an order that is its own. ORDER=word: another one.
-# ORDER=: as they stand in their files. `make full` has examples of its own each time: EXAMPLES=number repeats them.
+# The same tests come at every commit, with the same examples, as they stand in their files. ORDER=word: in another order.
+# `make full` has examples of its own each time: EXAMPLES=number repeats them.
 EXAMPLES ?= 0
-ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
+ORDER ?=
 # Two workers for each CPU: many tests wait, for a limit of time or for another process to end.
 WORKERS ?= $(shell echo $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)))
 QUICK = $(addprefix tests/,policies vfs oscalls controller boxes costs drivers exchange process wire seal/test_golden.py) \
@@ -64,12 +64,10 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) --hypothesis-seed=$(EXAMPLES) $(PYTEST_FLAGS) || \
-		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
+	@$(PY) -m tests.gate -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) --hypothesis-seed=$(EXAMPLES) $(PYTEST_FLAGS)
 
 test-quick: setup
-	@$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(INNER) || \
-		{ status=$$?; echo 'this order again: make test-quick ORDER=$(ORDER)'; exit $$status; }
+	@$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(INNER)
 
 # With the extras. What follows the tests are tables: each says what is not as it is to be, and all are made.
 full: extras
@@ -80,6 +78,8 @@ full: extras
 	$(MAKE) --no-print-directory clients || status=1; \
 	exit $$status
 
+# In the order of the commit, unless ORDER says another one: it looks for tests that depend on others.
+orders: ORDER := $(or $(ORDER),$(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
 orders: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
 		{ status=$$?; echo 'this order again: make orders ORDER=$(ORDER)'; exit $$status; }

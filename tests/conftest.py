@@ -66,11 +66,22 @@ def _is_of_another_kind(item: pytest.Item) -> bool:
     return item.get_closest_marker({"pypy": "cpython", "cpython": "pypy"}[kind]) is not None
 
 
+def _of_the_second_kind(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Returns what files with EACH_GUEST have for guests of the second kind, but for the first test of each file."""
+    second: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and getattr(item.module, "EACH_GUEST", False):
+            arguments = item.callspec.params if hasattr(item, "callspec") else {}
+            if arguments.get("guest_kind") == "cpython" and not item.get_closest_marker("full"):
+                second.setdefault(item.path, []).append(item)
+    return {item for found in second.values() for item in sorted(found, key=lambda item: item.nodeid)[1:]}
+
+
 def left_for_the_full_run(items: list[pytest.Item]) -> set[pytest.Item]:
     """Returns the items that run only in `make full`: see sweeps.py."""
-    left = {item for item in items if item.get_closest_marker("full")}
+    left = {item for item in items if item.get_closest_marker("full")} | _of_the_second_kind(items)
     families: dict[str, list[pytest.Function]] = {}
-    for item in sorted(items, key=lambda item: item.nodeid):
+    for item in sorted({*items} - left, key=lambda item: item.nodeid):
         if isinstance(item, pytest.Function) and (item.get_closest_marker("cover") or item.get_closest_marker("sized")):
             families.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for family in families.values():

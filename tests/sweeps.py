@@ -6,7 +6,9 @@ The same tests run at every commit: `make test` and CI run a part of each sweep,
     @pytest.mark.cover(2)   of a test's combinations of arguments, enough that each two values meet
     @pytest.mark.cover(1)   enough that each value occurs
     @pytest.mark.sized(20)  20 of them, evenly
-    @pytest.mark.full       runs only in `make full`: programs of others, and whole tables
+    @pytest.mark.full       runs only in `make full`: programs of others, whole tables, and what takes long and proves
+                            little that shorter tests do not
+    EACH_GUEST = True       of a file, its tests with guests of the second kind: the first one
 
 An attack is a value of an argument, or a test of its own: it runs at every commit.
 """

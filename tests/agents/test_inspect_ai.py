@@ -83,6 +83,7 @@ class Told:
         return result
 
 
+@pytest.mark.sized(9)
 @pytest.mark.parametrize("name", sorted(self_check.__all__))
 def test_self_check(sample: BoxSandboxEnvironment, name: str) -> None:
     if name not in PASSES | set(FAILS):

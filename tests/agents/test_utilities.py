@@ -95,6 +95,7 @@ def test_modules_of_the_box_do_not_stand_in_for_those_of_a_command(box: proxybox
         assert (result.ok, "hijacked" in result.stderr) == (True, False), words
 
 
+@pytest.mark.full
 def test_folders_that_lie_deeper_than_python_recurses_are_removed(box: proxybox.Sandbox, tmp_path: Path) -> None:
     code = "import os\nfor n in range(1100): os.mkdir('d'); os.chdir('d')"
     try:

@@ -282,6 +282,7 @@ async def test_a_slow_reader_lets_the_program_wait():
     assert seen == len(result.stdout) == 4_000_000
 
 
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("how", ["limit", "cancel", "interrupt"])
 async def test_a_program_that_is_held_can_end(how: str):
     async with AsyncSandbox(output={"limit": None}, limits={"wall_time": 3 if how == "limit" else 60}) as box:
@@ -315,6 +316,7 @@ async def test_a_program_that_is_held_can_end(how: str):
 # --- many -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sized(1)
 async def test_two_hundred_at_once():
     """All live at the same time: each waits until the last one has called `gate`."""
     count = 200

@@ -103,6 +103,7 @@ def run_whole(box: Sandbox | Pool, kind: str, raiser: Raiser) -> None:
     box.run(SPEAKS, **raiser.arguments(kind))
 
 
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("kind", [*FUNCTIONS, *STREAMS, "stdin", *OBSERVERS, "on_display"])
 @pytest.mark.parametrize("driver", ["runs", "sessions", "pool"])
 def test_blocking(driver: str, kind: str) -> None:
@@ -304,7 +305,7 @@ async def expect(run: Callable[[], Awaitable[str]], kind: str, name: str, raiser
         assert got.value.__cause__ is raiser.error, name
 
 
-@pytest.mark.cover(2)
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("driver", ["runs", "sessions", "pool"])

@@ -193,6 +193,7 @@ def test_a_module_to_preload_that_is_not_there_is_told_before_the_first_run(warm
     assert begun == []
 
 
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("given", [None, 5, 0, ["x"]])
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_stdin_function_that_gives_neither_text_nor_bytes(given: Any, warm: bool) -> None:
@@ -252,6 +253,7 @@ def test_what_an_interceptor_says(make: Callable[[], Any], kind: type[Exception]
     assert str(caught.value) == words
 
 
+@pytest.mark.full
 def test_code_of_64_mib_runs_alike() -> None:
     code = f"print('begun')\n#{'x' * (60 << 20)}\n"
     limits = {**LIMITS, "memory": "2G", "disk": "100M"}

@@ -77,6 +77,7 @@ def test_what_is_no_file_is_not_copied(tmp_path: Path) -> None:
             safe_exec("", {}, files=[str(path)])
 
 
+@pytest.mark.full
 def test_limits_of_a_context() -> None:
     code = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\ndone = 1"
     with pytest.raises(SafeExecException, match="with status code: -9"):

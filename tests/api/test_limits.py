@@ -8,6 +8,7 @@ from proxybox import Status
 FOREVER = "while True: pass"
 
 
+@pytest.mark.sized(9)
 @pytest.mark.parametrize(
     "code",
     [

@@ -375,6 +375,7 @@ def test_a_file_with_holes_is_not_read_whole(session: proxybox.Session) -> None:
     assert caught.value.errno == errno.EFBIG
 
 
+@pytest.mark.full
 def test_many_folders_above_a_file(session: proxybox.Session) -> None:
     path = "d/" * 1500 + "f"
     session.write_file(path, "deep", parents=True)

@@ -146,6 +146,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         yield found
 
 
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("made", [True, False], ids=["objects", "mappings"])
 def test_memory(run: Run, made: bool) -> None:
     code = FILLS.replace("MADE", str(made))

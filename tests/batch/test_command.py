@@ -104,6 +104,7 @@ def test_what_makes_no_sense(batch: Run, tmp_path: Path, words: list[str], statu
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_goes_on_where_it_was_cut_off(batch: Run, tmp_path: Path, number: int) -> None:
     """A program notes each of its runs.
@@ -146,6 +147,7 @@ def test_it_goes_on_where_it_was_cut_off(batch: Run, tmp_path: Path, number: int
     assert set(runs) == {job["id"] for job in jobs}
 
 
+@pytest.mark.full
 def test_a_cluster_that_is_not_there(batch: Run, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="the extra cluster is not installed")
     write(tmp_path / "jobs.jsonl", {"code": "1"})

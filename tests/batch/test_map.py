@@ -288,6 +288,7 @@ def test_processes_of_multiprocessing() -> None:
         assert found == [f"{number**2}\n" for number in range(30)]
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("_resource_tracker")
 def test_an_executor_that_breaks() -> None:
     """multiprocessing starts no other process in its place. The results from before the break come first."""

@@ -318,6 +318,7 @@ def test_data_that_cannot_be_kept(said: Said, tmp_path: Path) -> None:
     assert (status, "nothing can be kept there: Not a directory (--data PATH)" in told) == (125, True)
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("package", ["fastapi", "segno", "babel", "cryptography", "markdown_it"])
 def test_what_is_not_installed_is_named(package: str, tmp_path: Path) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from proxybox.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -330,6 +331,7 @@ def test_what_is_not_installed_is_named(package: str, tmp_path: Path) -> None:
 # --- courses ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_new_course_is_as_it_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     course = tmp_path / "course"
     assert cli.main(["classroom", "new", str(course)]) == 0

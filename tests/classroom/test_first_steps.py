@@ -92,6 +92,7 @@ def test_names_of_tests_are_for_students(lesson: CourseExercise) -> None:
         assert len(words) == len(set(words)) >= 4
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("name", IDS)
 def test_models_pass_and_all_others_do_not(name: str) -> None:
     chosen = tuple(lesson for lesson in COURSE.lessons if lesson.id == name)

@@ -190,6 +190,7 @@ def test_mended_tests_are_read_anew_and_grade_again(group: Class) -> None:
     assert group.teacher.post("/api/teacher/grade-again", json={"exercise": "none"}).status_code == 404
 
 
+@pytest.mark.full
 def test_tests_that_cannot_run_give_no_grade_and_grade_by_themselves_once_mended(group: Class) -> None:
     student = group.hand_in("broken", RIGHT)
     mark = group.mark(student, "broken")
@@ -209,6 +210,7 @@ def test_tests_that_cannot_run_give_no_grade_and_grade_by_themselves_once_mended
     assert (scores(mine["score"]), mine["is_outdated"]) == ((2, 2), True)
 
 
+@pytest.mark.full
 def test_a_course_with_a_fault_stays_as_it_was_and_the_fault_is_told(group: Class) -> None:
     with Events(group.teacher, "/api/teacher/events") as events:
         group.write("toml/exercise.toml", 'title = "Twice"\ntset = "x"\n')
@@ -221,6 +223,7 @@ def test_a_course_with_a_fault_stays_as_it_was_and_the_fault_is_told(group: Clas
     assert student.http.get("/api/exercises/toml").json()["title"] == "Two times"
 
 
+@pytest.mark.full
 def test_an_exercise_that_is_new_is_there_and_a_policy_that_is_new_is_not(group: Class) -> None:
     with Events(group.teacher, "/api/teacher/events") as events:
         for file, text in exercise(TRUE_TESTS, "New").items():
@@ -248,6 +251,7 @@ def regrade(group: Class, *options: str) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.full
 def test_a_command_has_an_open_classroom_grade_again(group: Class) -> None:
     student = group.hand_in("command", RIGHT)
     group.write("command/tests/test_double.py", TRUE_TESTS)  # the classroom may not have noticed the change yet
@@ -263,6 +267,7 @@ def test_a_command_has_an_open_classroom_grade_again(group: Class) -> None:
     assert (scores(mine["score"]), scores(mine["earlier"]["score"])) == ((2, 2), (0, 2))
 
 
+@pytest.mark.full
 def test_a_command_grades_again_while_no_classroom_is_open(tmp_path: Path) -> None:
     with target(tmp_path, files=course(one=exercise(FALSE_TESTS), two=exercise(TRUE_TESTS))) as room:
         group = Class(room, tmp_path / "course", room.teacher())

@@ -392,6 +392,7 @@ def test_a_request_that_was_begun_in_time_and_held_back_changes_nothing(classes:
     classes.room.loop.run(lesson())
 
 
+@pytest.mark.full
 def test_a_launch_that_leads_nowhere_takes_a_class_as_well(room: Room, platform: Double) -> None:
     async def lesson() -> None:
         async with room.browser() as browser:

@@ -290,6 +290,7 @@ def test_one_thing_runs_at_a_time(student: Student) -> None:
         assert student.get("me")["run"] is None
 
 
+@pytest.mark.full
 def test_a_program_ends_at_the_limit_of_the_exercise(student: Student) -> None:
     with events(student.http) as read:
         student.run("while True: print('x' * 1000)")
@@ -687,6 +688,7 @@ def test_a_teacher_takes_home_grades_code_and_runs(student: Student, teacher: ht
 # --- another day ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_everything_is_there_another_day(tmp_path: Path) -> None:
     lessons = course(tmp_path / "course")
     with classroom(tmp_path / "data", lessons) as room, room.joined("Ada") as http, room.teacher() as teacher:

@@ -245,6 +245,7 @@ def test_what_is_typed_for_getpass_is_not_shown(terminal: Any) -> None:
     assert "secret" not in said.getvalue()
 
 
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("end", ["exit", "os.abort()", "while 1: pass", signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_the_terminal_is_left_as_it_was(terminal: Any, end: Any) -> None:
     """After each kind of end. A program can change nothing of the terminal but its echo."""
@@ -530,6 +531,7 @@ OURS = (
 )  # fmt: skip
 
 
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("command", OURS)
 def test_what_cannot_be_written_is_told_in_one_line(command: str) -> None:
     for stream, reason in (("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")):

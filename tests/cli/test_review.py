@@ -107,6 +107,7 @@ def test_each_change_is_asked_about(folder: Path, terminal: Callable[..., Any]) 
     undone(folder, shown)
 
 
+@pytest.mark.full
 def test_all_and_none_and_the_rest_of_a_file(folder: Path, terminal: Callable[..., Any]) -> None:
     shown = answers(terminal("run", "--review", folder / "main.py"), "all")
     assert "6 changes written" in shown
@@ -153,6 +154,7 @@ def test_answers_that_were_typed_before_the_question_count_for_nothing(
     assert not (folder / "evil").exists()
 
 
+@pytest.mark.full
 def test_without_a_terminal_a_page_is_written_and_the_review_waits(folder: Path) -> None:
     ended = proxybox("run", "--review", folder / "main.py")
     assert (ended.returncode, ended.stdout) == (3, "ran\n")
@@ -190,6 +192,7 @@ def test_without_a_terminal_a_page_is_written_and_the_review_waits(folder: Path)
     undone(folder, done.stderr)
 
 
+@pytest.mark.full
 def test_a_review_that_waits_can_be_answered_on_a_terminal_or_thrown_away(
     folder: Path, terminal: Callable[..., Any]
 ) -> None:

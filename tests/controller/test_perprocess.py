@@ -131,6 +131,7 @@ _AS_THEY_ARE = {"controller/process/launch.py:_forking", "proxybox/packages/down
 _LOCKS = ("Lock", "RLock", "Condition", "Semaphore", "Event")
 
 
+@pytest.mark.full
 def test_no_module_has_a_lock_that_a_forked_child_would_wait_for() -> None:
     found = {
         f"{file.relative_to(ROOT)}:{ast.unparse(statement.targets[0])}"

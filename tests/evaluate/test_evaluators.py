@@ -358,6 +358,7 @@ print(all_of_them("'mark' in globals()"))
 """
 
 
+@pytest.mark.full
 def test_a_caller_that_forks() -> None:
     """Each child has boxes of its own, and its end does not change those of the parent."""
     done = subprocess.run(

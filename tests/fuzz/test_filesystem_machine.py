@@ -69,6 +69,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_as_linux(kind: str) -> None:
     machine = machine_of(kind)

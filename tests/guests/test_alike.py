@@ -90,7 +90,7 @@ STARTS: dict[str, tuple[tuple[str, ...], dict[str, bytes]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(7)
 @pytest.mark.parametrize(("words", "files"), STARTS.values(), ids=STARTS.keys())
 def test_the_state_in_which_a_program_begins(words: tuple[str, ...], files: dict[str, bytes], ways: Any) -> None:
     shown = ways.compare(words, files, STATE if words[0] == "-" else "")
@@ -139,7 +139,7 @@ OTHERS: dict[str, tuple[tuple[str, ...], dict[str, bytes]]] = {
 STDIN = "first\nsecond line\nüñï\nlast"
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(16)
 @pytest.mark.parametrize("files", [pytest.param(SCRIPTS[name], id=name, marks=MARKS.get(name, ())) for name in SCRIPTS])
 def test_scripts_go_and_end_alike(files: dict[str, bytes], ways: Any) -> None:
     ways.compare((SCRIPT,), files, STDIN)

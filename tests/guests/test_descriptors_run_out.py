@@ -34,6 +34,7 @@ def printed(box, code):
     return result.stdout
 
 
+@pytest.mark.sized(1)
 def test_files_that_nobody_holds_are_closed(box):
     assert printed(box, "print(sum(len(open('/box/x').read()) for _ in range(5000)))") == "25000\n"
 

@@ -92,6 +92,7 @@ PYPYS = {"foreign"}
 NAMES = sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
 
 
+@pytest.mark.sized(4)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.pypy) if name in PYPYS else name for name in NAMES]
 )
@@ -173,6 +174,7 @@ os.write(w, b"x")
 }
 
 
+@pytest.mark.sized(18)
 @pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS.keys())
 def test_programs_end_alike(code: str, folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox) -> None:
     (folder / "main.py").write_text(code)

@@ -159,7 +159,7 @@ asyncio.run(main())
 }  # fmt: skip
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("observed", [False, True], ids=["unobserved", "observed"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_program_cannot_tell(case: str, observed: bool) -> None:

@@ -65,6 +65,7 @@ def test_a_reservation_is_free_and_all_of_the_memory_can_still_be_used(run: Run,
     assert 256 * PART[guest_kind] < int(result.stdout) <= 256
 
 
+@pytest.mark.full
 def test_more_memory_is_more(run: Run, guest_kind: str) -> None:
     counts = [int(run(RESERVES + FILL, f"{size}M").stdout) for size in (200, 300, 600, 900, 1000, 1100, 1500)]
     assert counts == sorted(set(counts)), counts

@@ -10,7 +10,7 @@ from benchmarks import memory_limits
 from proxybox.controller.guests.cpython import CPython
 from tests.wheels import unpacked
 
-pytestmark = [pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
+pytestmark = [pytest.mark.full, pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
 EACH_GUEST = True
 WANTED = ("numpy", "pandas", "pyarrow", "polars", "scikit-learn")
 #: The most memory that a program of each uses at its start, in MiB.

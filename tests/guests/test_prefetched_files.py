@@ -234,7 +234,7 @@ assert all(os.read(each, 5) == data[:5] for each in kept)
 }  # fmt: skip
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(21)
 @pytest.mark.parametrize("observed", [False, True], ids=["unobserved", "observed"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_program_cannot_tell(case: str, observed: bool) -> None:

@@ -50,6 +50,7 @@ print(threading.stack_size(), threading.stack_size(1 << 20), threading.stack_siz
 """
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("name", ["strict", "default"])
 def test_a_program_that_asks_for_a_million_levels_runs_and_gets_the_error_where_it_goes_too_deep(name: str) -> None:
     with proxybox.Sandbox(policy=evolve(preset(name), limits=LIMITS)) as box:

@@ -42,6 +42,7 @@ sys.settrace(trace)
 """
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("hooks", [HOOKS, "import sys; sys.stdout = None", "import builtins; builtins.print = 0"])
 def test_hooks_of_preloaded_modules_see_the_program_alone(hooks: str, tmp_path: Path) -> None:
     """Hooks that break something do not break the box before its program starts."""

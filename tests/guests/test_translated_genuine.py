@@ -61,6 +61,7 @@ def shown(result: Result, wanted: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.sized(20)
 @pytest.mark.parametrize("is_observed", [False, True], ids=["alone", "observed"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program(genuine: str, name: str, is_observed: bool) -> None:

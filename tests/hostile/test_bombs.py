@@ -177,7 +177,7 @@ print(raw.syscall(5, 1 << 32 | 1, page), raw.syscall(33, 1, 1 << 20), raw.syscal
     assert second == "0 -9 -9 -22 -22"
 
 
-@pytest.mark.cover(2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 @pytest.mark.parametrize("excess", ["truncate", "end"])
 @pytest.mark.parametrize("piece", ["b'x' * (1 << 20)", "b'\\n'"], ids=["large", "small"])

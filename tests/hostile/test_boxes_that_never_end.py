@@ -159,6 +159,7 @@ def test_input_from_a_terminal_is_given_time(hostile):
     assert result.stdout == "asks\nlate\n", result
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(("word", "status"), [("free", "ok"), ("counted", "time_limit"), ("auto", "time_limit")])
 def test_the_policy_has_the_last_word(hostile, word, status):
     reading, writing = os.pipe()

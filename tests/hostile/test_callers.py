@@ -189,6 +189,7 @@ proxybox.run({code!r}, on_stdout=told, timeout=100, limits={{"cpu_time": 100, "t
 """
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize(
     "code",
@@ -226,6 +227,7 @@ def test_the_controller_is_killed(hostile, code, number, tmp_path):
                 os.close(handle)
 
 
+@pytest.mark.full
 def test_thirty_boxes_leave_nothing(hostile):
     programs = (
         "print(1)",

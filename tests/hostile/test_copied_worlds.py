@@ -57,6 +57,7 @@ def host_folder(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", "--", tmp_path / "host"], check=True)
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize(("folder", "depth"), [(b"/tmp", 10_000), (b"/box", 10_000), (b"/host", 1500)])
 def test_folders_nested_deeper_than_the_stack(make_side: Any, host_folder: Path, folder: bytes, depth: int) -> None:
     assert depth > sys.getrecursionlimit()

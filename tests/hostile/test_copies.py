@@ -65,6 +65,7 @@ def strangers(hostile, before, *alive):
 # --- without a grant --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sized(1)
 def test_a_clone_that_nobody_granted(hostile, make):
     """The clone waits for the controller, which does not allow it. The time limit ends the call."""
     session = make()
@@ -74,6 +75,7 @@ def test_a_clone_that_nobody_granted(hostile, make):
     assert set(hostile.guests()) <= set(before)
 
 
+@pytest.mark.sized(1)
 def test_clones_of_many_threads_that_nobody_granted(hostile, make):
     session = make()
     before = hostile.guests()
@@ -93,6 +95,7 @@ print(set(found), len(found))
     assert set(hostile.guests()) <= set(before)
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("flags", [0x8001, 0x8011, 0x8100, 0x1200011, 0x11, 0x10008000, 0x80008000, 0x1_0000_8000])
 def test_other_kinds_of_copies(make, hostile, flags):
     """The filter has no row for clones with shared memory, other namespaces or other signals."""
@@ -120,6 +123,7 @@ for _ in range(3):
     assert set(hostile.guests()) <= set(before)
 
 
+@pytest.mark.sized(1)
 def test_a_grant_of_a_copy_is_none_of_a_thread(hostile, make, soon):
     session = make()
     session.exec("""
@@ -181,6 +185,7 @@ NEVER = {
 }
 
 
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("what", NEVER)
 def test_a_child_that_does_not_come(hostile, make, soon, what):
     """The parent is ended, and so is the child."""
@@ -199,6 +204,7 @@ copies.instead(child)
     assert set(hostile.guests()) == before
 
 
+@pytest.mark.sized(1)
 def test_a_parent_that_makes_no_child(hostile, make, soon):
     session = make()
     session.exec("copies.replace_fork(lambda: (copies.granted(), raw.exchange(raw.SLEEP)))")
@@ -235,6 +241,7 @@ copies.replace_fork(fork)
         copy.close()
 
 
+@pytest.mark.sized(1)
 def test_a_child_that_knocks_twice(hostile, make, born_soon):
     """The second call waits until its time is over. The parent goes on."""
     session = make()
@@ -249,6 +256,7 @@ copies.instead(child)
     assert session.eval("6 * 7").value == 42
 
 
+@pytest.mark.sized(1)
 def test_a_child_that_knocks_twice_before_it_is_born(hostile, make, born_soon):
     session = make()
     session.exec("copies.instead(lambda: (copies.knock(), copies.knock()))")
@@ -257,6 +265,7 @@ def test_a_child_that_knocks_twice_before_it_is_born(hostile, make, born_soon):
     assert session.eval("6 * 7").value == 42
 
 
+@pytest.mark.sized(1)
 def test_a_parent_that_knocks(hostile, make):
     """A known guest that makes a new copy's first call is not accepted as a new copy."""
     session = make()
@@ -264,6 +273,7 @@ def test_a_parent_that_knocks(hostile, make):
     assert (result.status, result.stdout, session.alive) == ("time_limit", "", False)
 
 
+@pytest.mark.sized(1)
 def test_a_parent_that_knocks_while_a_child_is_awaited(hostile, make, soon):
     session = make()
     session.exec("copies.instead(copies.be_born, lambda pid: copies.knock())")
@@ -272,6 +282,7 @@ def test_a_parent_that_knocks_while_a_child_is_awaited(hostile, make, soon):
     assert not session.alive
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize(
     "said",
     ["raw.frame(39)", "raw.frame(39)[:20]", "raw.frame(raw.BORN, (1, 1, 1)) * 2", "bytes(56)", "b''"],
@@ -290,6 +301,7 @@ copies.instead(child)
     assert session.eval("6 * 7").value == 42
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("size", [0, 1 << 63, (1 << 64) - 1])
 def test_a_child_that_says_where_a_filter_shall_go(hostile, make, size):
     """A copy already has its parent's filter. The controller stores no filter for it, whatever address the child
@@ -309,6 +321,7 @@ copies.instead(child)
 # --- what a copy could hold of its parent's ---------------------------------------------------------------------------
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize(
     "said", ["raw.frame(39)", "raw.frame(39)[:20]", "bytes(1 << 15)"], ids=["call", "part", "flood"]
 )
@@ -331,6 +344,7 @@ copies.instead(child)
     copy.close()
 
 
+@pytest.mark.sized(1)
 def test_answers_from_the_parents_channel_before_the_door(hostile, make, soon):
     """The parent gets no answer until the child has made its first call, so a child that reads there waits in vain."""
     session = make()
@@ -375,6 +389,7 @@ def test_what_a_copy_reads_is_its_own(hostile, make):
         assert result.stdout == f"[56, 16] {seen.to_bytes(4, 'little')}\n", result
 
 
+@pytest.mark.sized(1)
 def test_files_and_names_of_a_copy_are_its_own(hostile, make):
     session = make()
     session.exec("f = open('a', 'w'); f.write('before'); f.flush()", check=True)
@@ -401,6 +416,7 @@ def test_more_copies_than_the_policy_allows(make):
     assert session.eval("6 * 7").value == 42
 
 
+@pytest.mark.sized(1)
 def test_copies_while_threads_live(make):
     session = make()
     session.exec(
@@ -414,6 +430,7 @@ def test_copies_while_threads_live(make):
         assert copy.eval("threading.active_count()").value >= 1
 
 
+@pytest.mark.sized(1)
 def test_a_thread_that_is_said_to_have_ended_makes_the_copy(hostile, make, soon):
     """A frame falsely reports a thread's end. The main thread requests a copy, and the other thread clones.
 
@@ -433,6 +450,7 @@ copies.replace_fork(lambda: (copies.granted(), raw.exchange(raw.SLEEP)))
     assert not strangers(hostile, before)
 
 
+@pytest.mark.sized(1)
 def test_memory_in_a_copy(make):
     session = make(limits={"memory": "300M"})
     session.exec("held = bytearray(80 << 20)", check=True)
@@ -442,6 +460,7 @@ def test_memory_in_a_copy(make):
             assert each.exec("len(held)").ok
 
 
+@pytest.mark.sized(1)
 def test_the_clock_of_a_copy_runs(make):
     session = make(limits={"cpu_time": 0.5}, session={"grace": 0})
     with session.fork() as copy:
@@ -450,6 +469,7 @@ def test_the_clock_of_a_copy_runs(make):
     assert session.eval("6 * 7").value == 42
 
 
+@pytest.mark.sized(1)
 def test_the_calls_of_a_session_are_counted_in_its_copies(make):
     session = make(session={"calls": 3000})
     session.exec("for _ in range(1000): os.getppid()", check=True)
@@ -503,6 +523,7 @@ def facts_of(pid):
 MOMENTS = [(birth, "_at_first_call"), (birth, "open_channel"), (birth, "_frame"), (copies, "inspect_seal")]
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("victim", ["parent", "copy"])
 @pytest.mark.parametrize(("module", "name"), MOMENTS, ids=[name for _, name in MOMENTS])
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
@@ -611,6 +632,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
 def test_functions_of_the_programs_that_do_not_let_it_be_copied(when, monkeypatch):
     """Making a copy ends even when the policy has no time limits."""

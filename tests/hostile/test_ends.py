@@ -424,7 +424,7 @@ def survivors(seconds=10):
     return left
 
 
-@pytest.mark.cover(2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "_exit"])
 @pytest.mark.parametrize("code", WAITS.values(), ids=WAITS.keys())
 def test_the_controller_dies(nursery, code, end):

@@ -312,6 +312,7 @@ AROUND = {
 }
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("code", AROUND.values(), ids=AROUND.keys())
 def test_a_way_around_the_limit_of_memory(hostile, peak, code):
     """The limit does not include the interpreter's own 60 to 80 MiB. The guest gets 96 MiB beyond that, and no more."""

@@ -13,6 +13,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.full  # starts gVisor
+
 PROGRAM = """
 import json, os, proxybox, tempfile
 SLOW = {"cpu_time": 60, "wall_time": 60}

@@ -96,6 +96,7 @@ anyio.run(main, *sys.argv[1:])
 ENFILE = 23
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(
     ("driver", "mode"),
     [("blocking", "ro"), ("pool", "ro"), ("asyncio", "ro"), ("blocking", "rw"), ("blocking", "overlay")],

@@ -125,6 +125,7 @@ print([pid for pid in waiting if not os.path.exists(f"/proc/{pid}")])
 """
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(("number", "error"), [(PIDFD_OPEN, ENOSYS), (PIDFD_OPEN, EPERM), (PIDFD_SEND_SIGNAL, EPERM)])
 def test_no_pidfds(number: int, error: int) -> None:
     """Without pidfd calls, as in gVisor of 2024 and under old container profiles, all is as on other hosts."""

@@ -208,6 +208,7 @@ print(found)
 """
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("walk", ["openat2", "walk", "mountinfo"])
 def test_bind_mounts_in_a_folder(host, mode, walk):
     """Another mount of the same or another file system is never entered: neither by openat2 nor by the walk by

@@ -82,6 +82,7 @@ def spaced(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("start", ["cold", "warm"])
 def test_a_box_takes_no_signal_and_others_get_theirs(hostile, sandbox, warm, spaced, start):
     """The controller holds its signals back: only a few at a time are pending in the kernel."""

@@ -167,6 +167,7 @@ LACKING = {
 }
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize(
     ("outer", "writable"),
     [("docker", True), ("docker", False), ("containerd", True), ("podman", False), ("systemd", True)],
@@ -187,6 +188,7 @@ def layers_under(outer):
     return json.loads(ended.stdout)
 
 
+@pytest.mark.sized(2)
 @pytest.mark.outer_layers
 @pytest.mark.parametrize("outer", LACKING)
 def test_what_a_box_lacks_under_a_filter(outer):
@@ -200,6 +202,7 @@ def test_what_a_box_lacks_under_a_filter(outer):
     }
 
 
+@pytest.mark.full
 def test_the_demo_in_an_ordinary_container():
     ended = in_container([], [sys.executable, str(CHECKOUT / "examples" / "demo.py")])
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -207,6 +210,7 @@ def test_the_demo_in_an_ordinary_container():
     assert "NOT AS EXPECTED" not in ended.stdout
 
 
+@pytest.mark.full
 @pytest.mark.pypy
 @pytest.mark.timeout(600)
 def test_hostile_code_in_an_ordinary_container():

@@ -37,7 +37,7 @@ def let_through(hostile):
     return probe
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_x86_64_and_x32(hostile, box, thread):
@@ -52,7 +52,7 @@ def test_every_number_of_x86_64_and_x32(hostile, box, thread):
     assert total.numbers == len(TABLE) - len(sweep.EXEMPT) + len(BEYOND) + len(TABLE)  # the numbers of x32
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_i386(box):
     """Each call in a process of its own, under the filters of a box: the kernel kills it whatever the number is.

@@ -54,6 +54,7 @@ DEAF = {
 }
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("code", DEAF.values(), ids=DEAF.keys())
 def test_who_does_not_listen(make, code):
     """A program that ignores the interrupt is ended. The Result names the limit and says whether the session has
@@ -144,6 +145,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("code", BREAKS.values(), ids=BREAKS.keys())
 def test_what_leads_it_is_broken(make, code):
     """The session goes on, or reports that it has ended. In both cases the caller's next calls return."""
@@ -214,6 +216,7 @@ ODD_ERRORS = {
 }
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("code", ODD_ERRORS.values(), ids=ODD_ERRORS.keys())
 def test_odd_errors(make, code):
     """The text of an error is bounded, and can be printed."""
@@ -244,6 +247,7 @@ VALUES = {
 }
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("expression", VALUES.values(), ids=VALUES.keys())
 def test_odd_values(make, expression):
     session = make(limits={"memory": "1G"})
@@ -305,6 +309,7 @@ def test_calls_in_one_call(make):
     assert not works(session)
 
 
+@pytest.mark.sized(1)
 def test_cpu_time_of_many_calls(make):
     """limits.cpu_time is the limit of each call, not of all together."""
     session = make(limits={"cpu_time": 1})
@@ -371,6 +376,7 @@ LOOKED_AT = {
 }
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("code", LOOKED_AT.values(), ids=LOOKED_AT.keys())
 def test_looks_at_objects(make, monkeypatch, code):
     """Completions and inspections may run the program's code: they end within the limit, and their results have the
@@ -399,6 +405,7 @@ def test_looks_at_objects(make, monkeypatch, code):
     works(session)
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("cursor", [-1, 0, 10**6, 1 << 70])
 @pytest.mark.parametrize(
     "text", ["", "o", "\x00", "\ud800", "(" * 1000, "x." * 5000, "lambda: " * 2000, "'" * 99, "\n" * 5000]

@@ -72,6 +72,7 @@ async def _beside(kind: str, count: int) -> None:
             await asyncio.gather(*others, return_exceptions=True)
 
 
+@pytest.mark.sized(3)
 @pytest.mark.parametrize("kind", BESIDE)
 def test_a_neighbour_goes_on(kind: str) -> None:
     asyncio.run(_beside(kind, BESIDE[kind]))

@@ -337,6 +337,7 @@ WAYS = {
 SEEN_BY_FEW = {("its own end", "epoll"), ("its own end", "poll of epoll"), ("its own end", "a watch that is added"), ("its own end", "select")}  # fmt: skip
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_whoever_waits_for_it_is_woken(run, way):
     """Each wait has no time limit, while the program makes calls that have nothing to do with it."""

@@ -125,6 +125,7 @@ def test_modules_that_an_empty_entry_of_pythonpath_would_find(
     assert trap.sprung == []
 
 
+@pytest.mark.cover(1)
 @pytest.mark.pypy
 @pytest.mark.parametrize("name", ["purelib", "stdlib"])
 @pytest.mark.parametrize("command", ["run -c", "grade", "doctor"])

@@ -218,7 +218,7 @@ raw.exchange(raw.SLEEP)
     assert result.status in ("misbehaved", "time_limit", "crashed"), result
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("time", [proxybox.Time.real(), proxybox.Time.virtual("2030-01-01"), proxybox.Time.scaled(5)])
 def test_signals_while_many_threads_wait_for_a_time(hostile, time):
     """A thread that wakes up for a signal that another thread has taken continues its wait."""

@@ -100,7 +100,7 @@ def _libraries():
     proxybox.run(_IMPORTS, check=True)
 
 
-@pytest.mark.cover(2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("preloaded", [False, True], ids=["imported", "preloaded"])
 @pytest.mark.parametrize("what", RANDOM)
 def test_random_numbers(run, what, preloaded):
@@ -114,6 +114,7 @@ def test_random_numbers(run, what, preloaded):
     assert len(set(drawn)) == 4, drawn
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("what", [what for what in RANDOM if what != "numpy"])
 def test_random_numbers_of_copies(warm, what):
     """Copies of a session begin with the same state, but get different random numbers."""

@@ -20,6 +20,7 @@ MIB = 1 << 20
 ALL = "".join(chr(code) for code in range(0x20, 0x110000) if not 0xD800 <= code < 0xE000)
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(
     ("make", "value"),
     [

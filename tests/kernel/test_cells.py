@@ -209,6 +209,7 @@ def test_exit_ends_the_cell(shared: Notebook) -> None:
     assert shared.run("y")["status"] == "ok"
 
 
+@pytest.mark.full
 def test_a_cell_that_takes_too_long(installed: Callable[..., str], tmp_path: Path) -> None:
     policy = tmp_path / "short.toml"
     policy.write_text("[limits]\nwall_time = 0.5\n[output]\nlimit = 1000\nescapes = 'raw'\n")

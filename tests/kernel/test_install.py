@@ -258,6 +258,7 @@ def test_what_is_written_is_what_is_read(
     assert attrs.evolve(KernelOptions(), **given) == choice
 
 
+@pytest.mark.sized(3)
 @pytest.mark.parametrize("options", [*((option,) for option in OPTIONS), tuple(OPTIONS)], ids=" ".join)
 def test_a_kernel_that_was_installed_with_it_starts(
     options: tuple[str, ...], chosen: dict[str, tuple[str, str]]

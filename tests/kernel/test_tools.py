@@ -42,6 +42,7 @@ def test_a_notebook_runs_with_this_kernel_and_not_with_its_own() -> None:
     nbformat.validate(notebook)
 
 
+@pytest.mark.full
 def test_an_endless_loop_is_interrupted_and_the_names_are_kept() -> None:
     notebook = executed(
         "x = 1", "print('begun')\nwhile True: x += 1", "x > 1",
@@ -62,6 +63,7 @@ def test_an_error_ends_a_notebook() -> None:
         executed("1 / 0", "2")
 
 
+@pytest.mark.full
 def test_a_flood() -> None:
     (flood, after) = executed(
         "while True: print('a' * 1000)", "1", timeout=5, interrupt_on_timeout=True, allow_errors=True
@@ -123,6 +125,7 @@ def assignment(double: str, half: str) -> Any:
     return notebook
 
 
+@pytest.mark.full
 @pytest.mark.timeout(120)
 def test_nbgrader_grades_with_it(tmp_path: Path) -> None:
     """Right answers, a wrong one, and one that never ends."""

@@ -154,6 +154,7 @@ def test_a_box_that_changes_its_folder_does_so_only_afterwards(place: Place) -> 
     assert (script.parent / "made.txt").exists()
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize(
     "code",
     [
@@ -192,6 +193,7 @@ def test_ways_of_writing_are_completed() -> None:
     assert [item.value for item in complete_writes(None, option, "o")] == ["overlay"]  # type: ignore[arg-type]
 
 
+@pytest.mark.full
 def test_exit_statuses_are_accepted(place: Place) -> None:
     code = "import sys; sys.exit(3)"
     assert place.proxybox("learn", "--accept-all", "-c", code).returncode == 1

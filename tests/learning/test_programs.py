@@ -93,6 +93,7 @@ def test_there_are_ten_kinds() -> None:
     assert len(re.findall("^planted", PLANTED, re.MULTILINE)) >= 10
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_it_passes_again_and_what_is_planted_gets_nothing(kind: Kind, place: Place) -> None:
     script, policy = place.copied(f"{kind.name}.py"), place.root / "learned.toml"

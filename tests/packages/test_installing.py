@@ -67,6 +67,7 @@ def test_inline_metadata_on_the_command_line(
     assert cli.main(["packages", "prune", "--older-than", "soon"]) == 2
 
 
+@pytest.mark.full
 def test_what_cannot_be_installed_is_told(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "old", tag="cp27-cp27m-manylinux1_x86_64", old="")
     (tmp_path / "wheels/source-1.0.tar.gz").write_bytes(b"")
@@ -95,6 +96,7 @@ def test_without_what_the_extra_brings(tmp_path: Path, monkeypatch: pytest.Monke
         proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
 
 
+@pytest.mark.full
 def test_the_wheel_that_fits_best_is_taken(tmp_path: Path, guest_kind: str) -> None:
     """Of several that fit the guest; listed hashes limit the choice."""
     guest = find_guest(guest_kind)
@@ -155,6 +157,7 @@ print(proxybox.run("import greeting; print(greeting.text)", packages=[sys.argv[1
 """
 
 
+@pytest.mark.full
 def test_several_processes_install_the_same_at_once(tmp_path: Path, cache_folder: Path) -> None:
     wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
     file = requirements(tmp_path, "greeting")
@@ -313,6 +316,7 @@ def test_an_environment_whose_interpreter_is_gone(tmp_path: Path) -> None:
         proxybox.run("pass", guest=home)
 
 
+@pytest.mark.full
 def test_a_pool_of_processes_installs_once(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
     with proxybox.Pool(size=2, processes=2, packages=[requirements(tmp_path, "greeting")]) as pool:

@@ -91,6 +91,7 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
     assert not [name for name in names if name.endswith(("_launcher", ".so", ".pyc"))]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_an_installed_wheel_keeps_to_itself(installed: Path, tmp_path: Path) -> None:
     """Only `proxybox` can be imported; a user's own controller.py is still the user's."""

@@ -61,6 +61,7 @@ def graph() -> imports.Graph:
     return imports.arrows()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("folder", FLOORS)
 def test_imports_go_down(folder: str) -> None:
     floors = [line.split() for line in FLOORS[folder].strip().splitlines()]

@@ -129,6 +129,7 @@ def with_command(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "TERM": "dumb"}
 
 
+@pytest.mark.full
 @pytest.mark.skipif(BASH is None, reason="bash is not installed")
 def test_bash_completes_what_the_page_has(with_command: dict[str, str], tmp_path: Path) -> None:
     """Names of commands, and all options, also of commands that are parsed without click."""

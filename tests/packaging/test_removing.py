@@ -59,6 +59,7 @@ def test_every_entry_point_leads_to_a_module() -> None:
     assert not gone, "delete the lines in pyproject.toml of what is no longer there"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("removed", REMOVABLE)
 def test_nothing_imports_it(removed: str) -> None:
     above = [name for name, targets in graph().items() if not _is_of(name, removed)
@@ -86,6 +87,7 @@ def _exported(module: str) -> list[str]:
     return publicnames.public(sys.modules[module])
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)  # it takes a dozen seconds of CPU time
 def test_the_rest_does_not_notice_that_it_is_gone(tmp_path: Path) -> None:
     alone = [removed for removed in REMOVABLE if not _is_of(removed, "proxybox.agents")]

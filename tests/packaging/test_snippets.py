@@ -113,6 +113,7 @@ def test_the_first_policy(folder: Path) -> None:
         hold(block)
 
 
+@pytest.mark.full
 def test_the_commands_of_exercises(folder: Path) -> None:
     blocks = [block for block in indented(page("docs/write-exercises.md")) if block.startswith("$ proxybox exercise")]
     shutil.copy(find_exercise("05-second-largest").folder / "wrong/counts_twice.py", "homework.py")
@@ -123,12 +124,14 @@ def test_the_commands_of_exercises(folder: Path) -> None:
         hold(block)
 
 
+@pytest.mark.full
 def test_the_commands_of_courses(folder: Path) -> None:
     blocks = indented(page("docs/write-exercises.md"))
     hold(next(block for block in blocks if block.startswith("$ proxybox classroom")))
     assert (folder / "my-lessons/12-quiz/text.md").is_file()
 
 
+@pytest.mark.full
 def test_the_commands_of_teaching(folder: Path) -> None:
     text = page("docs/write-exercises.md")
     (by_hand,) = (block for block in indented(text) if block.startswith("$ pytest"))
@@ -250,6 +253,7 @@ def test_what_exercises_are_said_to_tell(folder: Path) -> None:
 # --- courses ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_what_courses_are_said_to_tell_and_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page("docs/courses.md")
     good, faulty = fenced(text, "toml")

@@ -42,6 +42,21 @@ def test_long(): pass
 _collected: list[pytest.Item] = []
 
 
+EACH_GUEST = """
+import pytest
+
+EACH_GUEST = True
+pytestmark = pytest.mark.parametrize("guest_kind", ["pypy", "cpython"])
+
+@pytest.mark.cover(2)
+@pytest.mark.parametrize("moment", ["before", "behind"])
+@pytest.mark.parametrize("attack", ["one", "two"])
+def test_pairs(guest_kind, attack, moment): pass
+
+def test_alone(guest_kind): pass
+"""
+
+
 @pytest.fixture
 def names(pytester: pytest.Pytester) -> set[str]:
     """The names of MODULE's tests at each commit. MODULE is collected once: that takes a second."""
@@ -80,6 +95,15 @@ def test_what_has_no_mark_comes_whole_and_what_is_marked_full_does_not(names: se
     assert len(values(names, "test_all")) == 4
     assert "test_no_arguments" in names
     assert "test_long" not in names
+
+
+def test_one_test_of_a_file_comes_with_guests_of_the_second_kind(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers =\n cover")
+    pytester.makepyfile(EACH_GUEST)
+    items = pytester.inline_genitems()[0]
+    names = {item.name for item in items} - {item.name for item in left_for_the_full_run(items[::-1])}
+    assert len([name for name in names if "cpython" in name]) == 1
+    assert len([name for name in names if "pypy" in name]) == 5
 
 
 def test_the_full_run_has_all(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def growth(pattern: "re.Pattern[Any]", methods: tuple[str, ...]) -> tuple[float,
     return most
 
 
+@pytest.mark.sized(19)
 @pytest.mark.parametrize("use", PATTERNS, ids=lambda use: use.place)
 def test_it_is_linear(use: Use) -> None:
     def look() -> None:
@@ -126,6 +127,7 @@ SLOW = [r"(a+)+b", r"\s+x", r"(a|a)*c", r"\d+\.?\d*x", r"'(\w+)[\w.]*'", r"(?s).
 QUICK = [r"\s*+x", r"(?<!\s)\s+x", r"(?>a+)b", r"(?:[^'\\]|\\.)*+'", r"\A\w+x", r"[^/]*:"]
 
 
+@pytest.mark.sized(5)
 @pytest.mark.parametrize("text", SLOW)
 def test_a_slow_pattern_is_found(text: str) -> None:
     deep(lambda: None if growth(re.compile(text), ("search",))[0] > FACTOR else pytest.fail(text))

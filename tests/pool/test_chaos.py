@@ -17,6 +17,8 @@ import proxybox
 from proxybox import Pool, Status
 from tests.pool.conftest import below, children
 
+pytestmark = pytest.mark.full  # kills in loops
+
 #: Runs with processes, runs in one process, callers at once, and runs between two kills.
 RUNS, IN_ONE_PROCESS, CALLERS, BETWEEN = 900, 500, 8, 20
 

@@ -171,6 +171,7 @@ def test_a_module_that_is_not_there_is_refused_before_anything_starts(processes:
         Pool(size=1, processes=processes, preload=["math", "no_such_module"])
 
 
+@pytest.mark.full
 def test_a_module_that_cannot_be_preloaded_is_told() -> None:
     with Pool(size=1, preload=["asyncio.windows_events"]) as pool, pytest.raises(proxybox.SandboxStartError) as caught:
         pool.run("1")

@@ -67,6 +67,7 @@ def computing_until(session: Session, code: str, condition: Callable[[], bool]) 
     thread.join()
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("controller", [0, 10, 19])
 def test_boxes_are_a_small_step_below_their_controller(controller: int, guest_kind: str) -> None:
     before = _autogroup()

@@ -319,6 +319,7 @@ def settled(read: Callable[[], int]) -> int:
     return now
 
 
+@pytest.mark.full
 def test_loops_take_turns_and_each_goes_on_and_is_interrupted_at_once(sandbox: proxybox.Sandbox) -> None:
     sessions = [sandbox.session() for _ in range(BOXES)]
     results: list[proxybox.Result] = []
@@ -445,6 +446,7 @@ def test_a_process_without_threads_has_none_that_run(monkeypatch: pytest.MonkeyP
     assert count_runnable(1) == 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped at each check of the watchdog

@@ -244,6 +244,7 @@ def test_files_with_holes_are_not_kept_whole(tmp_path: Path) -> None:
     assert list(writes.unsure_of(changes)) == ["39"]
 
 
+@pytest.mark.full
 def test_many_descriptors_are_not_kept(tmp_path: Path) -> None:
     def fill(encoder: Encoder) -> Iterator[None]:
         for at in range(120_000):

@@ -85,6 +85,7 @@ def test_a_record_that_does_not_replay_is_told(record: Path, tmp_path: Path) -> 
     assert "proxybox: the record says that it is inexact from call" in done.stderr
 
 
+@pytest.mark.full
 def test_a_policy_is_told_with_its_record(record: Path) -> None:
     proxybox("run", "--record", record, "-c", "1")
     assert "\nunder the default policy\nnot signed\n" in proxybox("verify", record).stdout
@@ -121,6 +122,7 @@ def test_a_call_that_the_record_has_not_is_said(record: Path) -> None:
         assert "'five' is not a valid number of a call." in proxybox("replay", flag, "five", record, status=2).stderr
 
 
+@pytest.mark.full
 def test_what_cannot_be_replayed_is_said_in_one_line(record: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no record")
     for path, seen in ((tmp_path / "text", "this is no record of a run"), (tmp_path / "none", "No such file")):
@@ -228,6 +230,7 @@ def test_a_prompt_stands_in_the_program_at_a_call(listed: tuple[Path, int]) -> N
     assert prompt.exitstatus == 0
 
 
+@pytest.mark.full
 def test_lines_stand_in_every_form(listed: tuple[Path, int], tmp_path: Path) -> None:
     record, number = listed
     files = {name: tmp_path / name for name in ("svg", "html", "folded", "perfetto")}

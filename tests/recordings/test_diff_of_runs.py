@@ -387,6 +387,7 @@ def test_a_start_that_makes_no_sense(start: dict[str, Any], tmp_path: Path, caps
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.full
 def test_random_bytes_for_events(tmp_path: Path) -> None:
     """For any bytes, a comparison ends, with a result or with RecordError."""
     start = {"calls": calls.table()}

@@ -431,6 +431,7 @@ def test_a_page_shows_hostile_text_as_text() -> None:
     assert as_data(found)["same"] is False
 
 
+@pytest.mark.full
 def test_a_page_of_large_runs_is_small() -> None:
     data = [call("write", 1, fd=1, buf=b"<" * 100_000, count=number) for number in range(5000)]
     other = [call("write", 1, fd=1, buf=b">" * 100_000, count=number) for number in range(5000)]

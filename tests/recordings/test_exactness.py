@@ -244,7 +244,7 @@ def busy() -> Iterator[None]:
         yield
 
 
-@pytest.mark.sized(3)
+@pytest.mark.sized(1)
 @pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("seed", range(8))
 def test_threads_on_a_busy_machine_are_replayed_or_told(seed: int, tmp_path: Path) -> None:

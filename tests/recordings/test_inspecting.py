@@ -277,6 +277,7 @@ TWO_AT_ONCE = "frame = b'8' + bytes(55); libc.syscall(1, 4, frame * 2, 112, ROUT
 ONE_AND_A_HALF = "frame = b'8' + bytes(55); libc.syscall(1, 4, frame * 2, 84, ROUTE)"
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("code", [HUGE, MALFORMED, TWO_AT_ONCE, ONE_AND_A_HALF])
 def test_what_a_copy_asks_is_nothing_that_the_replay_notices(code: str, tmp_path: Path) -> None:
     path = tmp_path / "run.pbx"
@@ -335,6 +336,7 @@ def test_a_program_that_reads_no_answers_is_not_waited_for() -> None:
         os.close(read)
 
 
+@pytest.mark.full
 def test_an_interrupted_look_leaves_nothing_behind(tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass

@@ -39,7 +39,7 @@ def threaded_box(guest: str) -> Iterator[Sandbox]:
         yield box
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(8)
 @pytest.mark.parametrize("name", everyday.PROGRAMS)
 def test_a_program_is_replayed_to_the_byte(name: str, guest: str, everyday_box: Sandbox, tmp_path: Path) -> None:
     result = everyday_box.run(everyday.PROGRAMS[name], stdin=everyday.STDIN, record=tmp_path / "run.pbx")
@@ -64,7 +64,7 @@ def is_the_same_or_was_told(result: Result, guest: str) -> bool:
     return False
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("name", threaded.PROGRAMS)
 def test_a_program_of_threads_is_replayed_to_the_byte(
     name: str, guest: str, threaded_box: Sandbox, tmp_path: Path
@@ -73,6 +73,7 @@ def test_a_program_of_threads_is_replayed_to_the_byte(
     assert is_the_same_or_was_told(result, guest) or name in COMPUTING
 
 
+@pytest.mark.full
 def test_programs_of_threads_that_were_recorded_beside_busy_loops(
     guest: str, threaded_box: Sandbox, tmp_path: Path
 ) -> None:

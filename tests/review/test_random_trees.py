@@ -25,6 +25,7 @@ def top(request, monkeypatch):
         shutil.rmtree(top)
 
 
+@pytest.mark.sized(1)
 def test_nothing_is_lost_and_nothing_is_written_that_was_not_accepted(top):
     ends = {one(top, seed) for seed in sweeps.spread(range(300), 100)}
     assert {"written, undone", "written, undo refused", "refused", "killed", "nothing accepted"} <= ends
@@ -85,7 +86,7 @@ def after_of(top: Path, seed: int):
     return before, after
 
 
-@pytest.mark.cover(2)
+@pytest.mark.sized(3)
 @pytest.mark.parametrize("resumes", [True, False])
 @pytest.mark.parametrize("is_lower", [False, True], ids=["plain", "lower layer"])
 def test_a_kill_at_every_call_of_a_commit_in_part_is_resumed_or_undone_whole(top, seeds, resumes, is_lower):
@@ -111,7 +112,7 @@ def test_a_kill_at_every_call_of_a_commit_in_part_is_resumed_or_undone_whole(top
                 break
 
 
-@pytest.mark.cover(2)
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("resumes", [True, False])
 @pytest.mark.parametrize("is_lower", [False, True], ids=["plain", "lower layer"])
 def test_a_kill_at_every_call_of_an_undo_is_gone_on_with_or_taken_back_whole(top, seeds, resumes, is_lower):

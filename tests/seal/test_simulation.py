@@ -144,6 +144,7 @@ def test_what_is_let_through_where_there_is_all(number: int) -> None:
         assert "ALLOW" in (answer(SEALS[kind], number, registers) for kind in (EVERYTHING, BARE, CLOCKS)), registers
 
 
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
 @pytest.mark.parametrize("kind", sweeps.spread(KINDS, 4), ids=str)
 def test_the_edges_of_every_condition(kind: Kind, number: int) -> None:

@@ -39,6 +39,7 @@ def dropped() -> Iterator[tuple[str, int]]:
 DROPPED = dict(sweeps.spread(dropped(), 12))
 
 
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("where", DROPPED.values(), ids=DROPPED.keys())
 def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> None:
     row_at, at = divmod(where, 100)
@@ -56,7 +57,7 @@ def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: i
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
-@pytest.mark.sized(8)
+@pytest.mark.sized(4)
 @pytest.mark.parametrize("number", [number for number in range(460) if number not in EXPECTED][::50])
 def test_a_row_more(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setitem(filters.NUMBERS, "one more", number)

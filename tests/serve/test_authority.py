@@ -84,6 +84,7 @@ def test_a_service_closes_with_its_first_key_and_stays_closed(tmp_path: Path) ->
         assert [run(server).status_code, run(server, again).status_code] == [401, 200]
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(("content", "said"), [
     (None, "no such file of keys, which the configuration names"), (b"", "not a file of keys"),
     (b"{}", "not a file of keys"),

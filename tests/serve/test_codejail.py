@@ -72,6 +72,7 @@ def test_an_exception_leaves_the_variables_as_they_were(edx: Server) -> None:
     )
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize(("code", "status"), [
     ("while True: pass", -9),
     ("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass", -9),

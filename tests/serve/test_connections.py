@@ -317,6 +317,7 @@ _BEFORE_A_KEY: Final = {
 }
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("what", _BEFORE_A_KEY)
 def test_what_comes_by_a_websocket_before_a_key_is_bounded(service: tuple[Server, str, str], what: str) -> None:
     sent, code = _BEFORE_A_KEY[what]
@@ -349,6 +350,7 @@ def test_a_websocket_that_does_not_read_takes_no_memory(service: tuple[Server, s
         assert (int(memory.read_text().split()[1]) - before) * os.sysconf("SC_PAGE_SIZE") < _GROWTH
 
 
+@pytest.mark.full
 def test_a_websocket_whose_first_message_does_not_come_is_closed(tmp_path: Path) -> None:
     config = 'listen = "127.0.0.1:0"\nworkers = 1\nslots = 1\nlive = 1\n[connections]\ntime = "1s"\n'
     with serving(tmp_path, config) as server:

@@ -25,6 +25,7 @@ def commands() -> list[tuple[str, str]]:
     return [(command, shown.strip()) for command, shown in blocks]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_the_commands_of_the_page(tmp_path: Path) -> None:
     key = Keys(tmp_path / "data" / "keys.json").add("key")

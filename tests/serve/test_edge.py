@@ -245,6 +245,7 @@ def test_who_has_no_key_is_told_so_whatever_the_body_is(keyed: tuple[Server, Key
 # --- its end ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_what_runs_comes_to_its_end_and_the_rest_is_told(tmp_path: Path) -> None:
     with serving(tmp_path, "workers = 1\nslots = 2\n") as server:
         results: list[httpx.Response] = []
@@ -286,6 +287,7 @@ def test_a_service_that_does_not_stand_its_trial_refuses_to_serve(tmp_path: Path
     assert "refuses to serve: no file of the host is seen" in ended.stderr
 
 
+@pytest.mark.full
 def test_check_tries_out_and_ends(tmp_path: Path) -> None:
     config = tmp_path / "serve.toml"
     config.write_text(f'listen = "unix:{tmp_path}/socket"\ndata = "data"\n{CONFIG}')
@@ -294,6 +296,7 @@ def test_check_tries_out_and_ends(tmp_path: Path) -> None:
     assert (ended.returncode, "ready: " in ended.stderr) == (0, True), ended.stderr
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize(("options", "said"), [
     (["--listen", "nowhere"], "listen: want an address"),
     (["--config", "/nowhere/serve.toml"], "/nowhere/serve.toml: cannot be read"),

@@ -210,6 +210,7 @@ def test_parts_tags_and_conditions(server: Server, session: str) -> None:
     assert server.http.head(f"{session}/files/nowhere").status_code == 409
 
 
+@pytest.mark.full
 def test_a_tag_is_of_the_content_where_clocks_stand_still(tmp_path: Path) -> None:
     config = 'workers = 1\nslots = 1\nlive = 2\n[policies.default]\ntime = { kind = "frozen", start = 0 }\n'
     with serving(tmp_path, config) as server:
@@ -353,6 +354,7 @@ def test_files_that_are_slow_on_their_way_hold_up_no_call(server: Server) -> Non
     assert server.http.delete(session).status_code == 204
 
 
+@pytest.mark.full
 def test_a_file_has_so_much_time(tmp_path: Path) -> None:
     config = """listen = "127.0.0.1:0"
 workers = 1

@@ -88,6 +88,7 @@ def test_a_database_of_an_unknown_form_is_left_alone(old: str) -> None:
         _script(old, "select * from artefacts")  # no table was made in it
 
 
+@pytest.mark.full
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     with contextlib.closing(ServiceStore(f"sqlite:///{tmp_path}/proxybox.sqlite", "old")):
         pass

@@ -21,6 +21,7 @@ _values = st.recursive(
 )
 
 
+@pytest.mark.full
 @given(_values)
 def test_there_and_back(value: object) -> None:
     again = from_json(json.loads(json.dumps(to_json(value))))

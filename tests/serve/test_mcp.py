@@ -569,6 +569,7 @@ def test_nothing_but_the_protocol_is_on_standard_output() -> None:
     assert answers[-1]["result"]["structuredContent"]["stdout"] == "stray\n"
 
 
+@pytest.mark.full
 def test_its_own_policy(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("data")
     arguments = [*COMMAND[1:], "--policy", "strict", "--timeout", "1", "--mount", f"{tmp_path}:/data"]

@@ -66,6 +66,7 @@ def _begin(data: Path, words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", _CASES)
 def test_a_place_of_no_use_is_one_line(ended: dict[str, tuple[int, str, str]], case: str) -> None:
     status, said, wanted = ended[case]

@@ -60,6 +60,7 @@ def refused(*doors: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.full
 def test_the_door_of_the_documentation_is_served_only_when_it_is_named(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "serve-doors.md").read_text().partition("## A door of your own")[2]
     project = tmp_path / "project"

@@ -323,6 +323,7 @@ def test_a_killed_worker_has_lost_the_record_and_it_is_said(recording: Server) -
         assert answer.headers["retry-after"]
 
 
+@pytest.mark.full
 def test_a_record_outlives_its_service(tmp_path: Path) -> None:
     config = f"{CONFIG}\n{LIMITS}"
     with serving(tmp_path / "service", config) as server:

@@ -211,6 +211,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.full
 def test_a_session_that_nobody_uses_sleeps_and_wakes_and_ends(hasty: Server) -> None:
     session = hasty.session()
     hasty.execute(session, "x = 1")
@@ -256,6 +257,7 @@ def test_sessions_opened_at_once_do_not_pass_the_number(few: Server) -> None:
         few.http.delete(f"/v1/sessions/{session['id']}")
 
 
+@pytest.mark.full
 def test_a_restarted_service_says_that_its_sessions_are_lost(tmp_path: Path) -> None:
     config = "workers = 1\nslots = 1\n"
     with serving(tmp_path, config) as server:
@@ -269,6 +271,7 @@ def test_a_restarted_service_says_that_its_sessions_are_lost(tmp_path: Path) -> 
             assert said in answer.json()["detail"]
 
 
+@pytest.mark.full
 def test_a_service_without_records_says_of_no_session_how_it_has_ended(tmp_path: Path) -> None:
     with serving(tmp_path, "workers = 1\nslots = 1\n[sessions]\nrecords = false\n") as server:
         session = server.session()

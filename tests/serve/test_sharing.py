@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from proxybox.controller import hostproc
 from proxybox.controller.process import priority
 from proxybox.serve.config import ServiceConfig
@@ -39,6 +41,7 @@ def _children(pid: int) -> Iterator[int]:
             yield from _children(int(child))
 
 
+@pytest.mark.full
 def test_the_express_comes_before_the_other_workers_by_a_small_step(tmp_path: Path) -> None:
     """With a much lower priority a worker would not run at all beside other programs of the host."""
     with serving(tmp_path, "workers = 1\nexpress = true") as server:

@@ -75,6 +75,7 @@ def test_they_need_a_key_where_everything_does(tmp_path: Path) -> None:
         assert base64.b64encode(f"anybody:{key}".encode()).decode() not in server.log.read_text()
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="a real browser is needed: chromium")
 def test_the_page_in_a_real_browser(tmp_path: Path) -> None:
     """The page in a browser's DOM shows the state `ready`."""

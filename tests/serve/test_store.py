@@ -325,6 +325,7 @@ def test_a_server_that_ends_and_is_back(
     assert (there.records_lost, len(audited(place))) == (0, 1)
 
 
+@pytest.mark.full
 def test_a_server_that_falls_silent(
     there: ServiceStore, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +344,7 @@ def test_a_server_that_falls_silent(
     assert there.records_lost == 1
 
 
+@pytest.mark.full
 def test_a_service_whose_database_goes_away(place: str, server: postgres.Postgres, tmp_path: Path) -> None:
     """Runs need no database; other requests are refused until it is back. Then the ends of sessions are stored."""
     with (

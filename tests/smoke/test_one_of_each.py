@@ -75,6 +75,7 @@ def test_the_prompt_without_a_terminal(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "42\n")
 
 
+@pytest.mark.full
 def test_grading(tmp_path: Path) -> None:
     (tmp_path / "homework").mkdir()
     right = "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_sixty_boxes_leave_nothing():
     ended = subprocess.run(

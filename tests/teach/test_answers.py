@@ -135,6 +135,7 @@ def test_without_a_model_it_is_the_exception_that_tells() -> None:
     assert {test.status for test in only.tests} == {"internal_error"}
 
 
+@pytest.mark.full
 def test_exercises_that_stay_ready_settle_as_well(tmp_path: Path) -> None:
     from proxybox.teach.ready import ReadyExercise
 
@@ -154,6 +155,7 @@ def test_exercises_that_stay_ready_settle_as_well(tmp_path: Path) -> None:
         ready.close()
 
 
+@pytest.mark.full
 def test_tests_of_the_model_solutions_leave_no_records(tmp_path: Path) -> None:
     files = {
         "exercise.toml": b"title = 'T'\ntext = 'T.'\n",

@@ -344,6 +344,7 @@ def test_too_long(student): student.call("long")
 """
 
 
+@pytest.mark.full
 def test_a_million_numbers() -> None:
     """As an argument and as a result, within the default limits."""
     code = (

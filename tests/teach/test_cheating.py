@@ -90,6 +90,7 @@ def verdicts() -> dict[str, tuple[Verdict, ...]]:
     return graded(TESTS, {"first": HONEST, **CHEATS, "last": HONEST})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("student", ["first", "last"])
 def test_the_honest_are_not_harmed(verdicts: Any, student: str) -> None:
     assert [(each.name, each.status, each.points) for each in verdicts[student]] == [

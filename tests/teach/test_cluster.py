@@ -13,6 +13,8 @@ import pytest
 
 from proxybox.teach.records import FILE
 
+pytestmark = pytest.mark.full  # starts clusters
+
 pytest.importorskip("distributed")
 
 CODE = "def is_leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n"

@@ -66,6 +66,7 @@ def test_the_list(run: Run) -> None:
     assert json.loads(run("exercise", "list", "--json")[1])["01-greeting"] == "A greeting"
 
 
+@pytest.mark.full
 def test_a_new_one_is_whole(run: Run) -> None:
     status, out, _ = run("exercise", "new", "mine")
     assert (status, out) == (0, "mine: made. Change what is in it, then: proxybox exercise check mine\n")
@@ -105,7 +106,7 @@ def test_a_new_one_replaces_nothing(run: Run, tmp_path: Path) -> None:
         ("tests/test_more.py", "def test_it(student):\n    1 / 0\n", "is at fault itself"),
     ],
 )
-@pytest.mark.cover(1)
+@pytest.mark.full
 @pytest.mark.parametrize("is_json", [False, True])
 def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str, is_json: bool) -> None:
     run("exercise", "new", "mine")
@@ -115,6 +116,7 @@ def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: 
     assert (status, any(words in each for each in seen)) == (1, True)
 
 
+@pytest.mark.full
 def test_tests_are_tried_with_useless_returns(run: Run, tmp_path: Path) -> None:
     """A test that raises because of them is reported once, with the student's message; it is no mistake."""
     run("exercise", "new", "mine")
@@ -140,6 +142,7 @@ def test_sum(student):
     assert names == [f"model/product whose area returns {value}" for value in ("None", '""', "[]")]
 
 
+@pytest.mark.full
 def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> None:
     """Its text, line and traceback are in all output for teachers, and in none for students."""
     run("exercise", "new", "mine")
@@ -158,6 +161,7 @@ def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> N
     assert holding == {"grades.json", "report.html"}
 
 
+@pytest.mark.full
 def test_without_wrong_or_right_ones(run: Run, tmp_path: Path) -> None:
     run("exercise", "new", "mine")
     shutil.rmtree(tmp_path / "mine/wrong")
@@ -169,6 +173,7 @@ def test_without_wrong_or_right_ones(run: Run, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.full
 def test_tests_that_cannot_be_run(run: Run, tmp_path: Path) -> None:
     run("exercise", "new", "mine")
     (tmp_path / "mine/tests/test_more.py").write_text("def test_it(student)\n")
@@ -201,6 +206,7 @@ def test_one_submission_that_prints(run: Run, homework: Path) -> None:
     assert out.count("red") == 4 * 10
 
 
+@pytest.mark.full
 def test_what_the_message_shows_is_shown_once(run: Run, homework: Path, tmp_path: Path) -> None:
     (homework / "bob.py").write_text("print('some words')\n")
     status, out, _ = run("exercise", "test", "01-greeting", "homework/bob.py")
@@ -292,6 +298,7 @@ def test_one_submission_that_cannot_be_tested(
 # --- grade ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_class(run: Run, homework: Path, tmp_path: Path) -> None:
     status, out, err = run("grade", "02-leap-year", "homework", "-f", "gradescope", "-f", "junit")
     assert (status, err) == (0, "")
@@ -313,12 +320,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE}
 
 
+@pytest.mark.full
 def test_the_same_bytes_each_time(run: Run, homework: Path, tmp_path: Path) -> None:
     for name, jobs in (("one", "1"), ("two", "2")):
         assert run("grade", "02-leap-year", "homework", "-o", name, "-j", jobs, "-f", "junit")[0] == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+@pytest.mark.full
 def test_only_what_has_changed_is_graded_again(run: Run, homework: Path, tmp_path: Path) -> None:
     run("grade", "02-leap-year", "homework")
     kept = tmp_path / "grades" / FILE
@@ -359,6 +368,7 @@ def is_leap(year):
 """
 
 
+@pytest.mark.full
 def test_alike(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "homework"
     folder.mkdir()
@@ -376,6 +386,7 @@ def page(run: Run, tmp_path: Path, *more: str) -> str:
     return (tmp_path / "grades/report.html").read_text()
 
 
+@pytest.mark.full
 def test_seconds_where_they_are_wanted(run: Run, homework: Path, tmp_path: Path) -> None:
     for more in ([], ["--timings", "--again"]):
         run("grade", "02-leap-year", "homework", *more)
@@ -430,6 +441,7 @@ def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "grades/report.html").exists()
 
 
+@pytest.mark.full
 def test_long_names_on_a_narrow_terminal(tmp_path: Path) -> None:
     """No line is wider than the terminal, which would wrap it. In other output names are not cut."""
     homework = tmp_path / "homework"
@@ -505,6 +517,7 @@ def test_ctrl_c_while_the_command_is_loaded(homework: Path, module: str) -> None
     assert (child.exitstatus, "Traceback" in said) == (130, False), said
 
 
+@pytest.mark.full
 def test_a_bar_on_a_terminal(homework: Path, tmp_path: Path) -> None:
     """A progress bar is drawn on a terminal."""
     main, side = pty.openpty()
@@ -598,6 +611,7 @@ def test_a_key_that_is_being_written_when_something_ends(
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
@@ -621,6 +635,7 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     }
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(
     ("command", "end"), [("grade", ""), ("exercise check", "/"), ("exercise test", ""), ("exercise test", "//")]
 )

@@ -100,6 +100,7 @@ def test_each_test_that_fails_names_its_records(graded: dict[str, Grade], folder
             assert bool(test.records) is not test.passed
 
 
+@pytest.mark.full
 def test_a_record_is_replayed_and_shows_what_went_wrong(graded: dict[str, Grade]) -> None:
     printed = graded["square"].tests[-1]
     assert [Path(path).name for path in printed.records] == ["Prints.pbx", "Prints-2.pbx"]
@@ -132,6 +133,7 @@ def test_students_are_told_nothing_of_them(graded: dict[str, Grade], folder: Pat
             assert f"proxybox replay {path}" in page
 
 
+@pytest.mark.full
 def test_processes_write_into_one_folder(exercise: Exercise, tmp_path: Path) -> None:
     students = [attrs.evolve(submissions("square")[0], student=name) for name in ("a b", "a_b", "a/b", "../c", "é")]
     grades = grade(exercise, students, workers=2, records=tmp_path / "records")
@@ -178,6 +180,7 @@ def double(n):
 """
 
 
+@pytest.mark.full
 def test_a_record_that_grows_too_large_changes_no_grade(
     exercise: Exercise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +218,7 @@ def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     return (status, *capfd.readouterr())
 
 
+@pytest.mark.full
 def test_grade_says_how_to_see_a_failure_again(homework: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ("grade", "-j", "1", "02-leap-year", "homework", "--records", "kept")
     status, out, _ = run(capfd, *words)
@@ -250,6 +254,7 @@ def test_a_cluster_or_a_link_takes_no_records(homework: Path, capfd: pytest.Capt
     assert (status, "is a symbolic link" in err) == (2, True)
 
 
+@pytest.mark.full
 def test_shipped_exercises_are_graded_the_same(tmp_path: Path) -> None:
     exercise = find_exercise("05-second-largest")
     solutions = [*exercise.model_solutions(), *exercise.wrong_solutions()]

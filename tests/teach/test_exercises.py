@@ -48,6 +48,7 @@ def test_starters_can_be_parsed_and_solve_nothing(exercise: Exercise) -> None:
     assert all(starter[exercise.file] != each.main(exercise.file) for each in exercise.model_solutions())
 
 
+@pytest.mark.sized(5)
 def test_models_keep_the_rules(exercise: Exercise) -> None:
     for model in exercise.model_solutions():
         assert check_rules(model.main(exercise.file).decode(), exercise.rules) == []
@@ -73,6 +74,7 @@ def test_names_of_tests_are_for_students(exercise: Exercise) -> None:
         assert len(words) == len(set(words)) >= 3
 
 
+@pytest.mark.sized(1)
 def test_models_pass_and_wrong_ones_do_not(exercise: Exercise) -> None:
     checks = check_exercise(exercise, workers=1)
     assert {each.name: each.problem for each in checks} == dict.fromkeys((each.name for each in checks), "")

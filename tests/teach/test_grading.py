@@ -397,6 +397,7 @@ def test_asserts_say_what_their_author_wrote(tmp_path: Path) -> None:
     assert [test.message for test in only.tests] == ["assert that one is doubled\nassert two", answered, "[]"]
 
 
+@pytest.mark.full
 def test_threads_of_one_process(expected: Any) -> None:
     exercise, grades = expected
     with ThreadPoolExecutor(3) as pool:
@@ -506,6 +507,7 @@ def test_double(student):
 """
 
 
+@pytest.mark.full
 def test_a_worker_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real pool: another process continues; no result is lost, and no file of the exercise is left."""
     (tmp_path / "temporary").mkdir()

@@ -36,7 +36,7 @@ def exercise_of(small: Small, *, has_model: bool) -> Packed:
 
 
 @pytest.mark.parametrize("small", TWENTY, ids=lambda small: small.name)
-@pytest.mark.cover(1)
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("has_model", [True, False])
 def test_verdicts_are_those_of_python(small: Small, has_model: bool) -> None:
     given = handed_in(small)

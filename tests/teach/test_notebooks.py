@@ -33,6 +33,7 @@ def graded(*submissions: dict[str, bytes], settings: str = "", problem: str = ""
     return grade_some(Task(exercise=Packed(files), submissions=tuple(given)))
 
 
+@pytest.mark.full
 def test_a_folder_with_all_that_people_hand_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -343,6 +343,7 @@ def rows(): return [row(number) for number in range(500)]
 """
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("test", [
     "def test_slow(student): student.expect('rows', returns=[[number] for number in range(500)])",
     "def test_slow(student): assert student.call('rows') == [[number] for number in range(500)]",

@@ -190,6 +190,7 @@ def ran(pytester: pytest.Pytester) -> list[str]:
     return sorted(path.name for path in pytester.path.glob("ran-*"))
 
 
+@pytest.mark.sized(7)
 @pytest.mark.parametrize(
     ("words", "seen"),
     [
@@ -262,6 +263,7 @@ def test_settings_of_a_submission(pytester: pytest.Pytester, theirs: Path) -> No
     assert ran(pytester) == []
 
 
+@pytest.mark.full
 def test_a_submission_apart(pytester: pytest.Pytester, theirs: Path) -> None:
     """With = none of its files is read, whatever settings it contains."""
     (theirs / "pytest.ini").write_text("[pytest]\naddopts = -p evil\npythonpath = .\n")
@@ -283,6 +285,7 @@ def test_a_file_among_the_tests_is_not_collected(pytester: pytest.Pytester) -> N
     assert not mark.exists()
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("name", ["conftest.py", "__init__.py"])
 @pytest.mark.parametrize("submission", ["theirs.py", "theirs"])
 def test_a_submission_with_a_conftest_above_the_tests(pytester: pytest.Pytester, submission: str, name: str) -> None:
@@ -318,7 +321,7 @@ SHADOW = "random.py lies beside it, and is imported instead of the module random
         (["pytest.ini"], None),
     ],
 )
-@pytest.mark.cover(1)
+@pytest.mark.sized(3)
 @pytest.mark.parametrize("root", ["repository", "the-repository"])
 def test_what_came_with_a_submission_above_the_tests(
     pytester: pytest.Pytester, names: list[str], seen: str | None, root: str

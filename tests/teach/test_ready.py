@@ -33,6 +33,7 @@ def told(grade: Grade) -> list[tuple[str, str]]:
     return [(test.status, test.message) for test in grade.tests]
 
 
+@pytest.mark.full
 def test_grades_are_those_of_a_task(tmp_path: Path) -> None:
     exercise = packed(
         tmp_path,

@@ -64,6 +64,7 @@ WORDS = {
 }
 
 
+@pytest.mark.sized(27)
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_both_ways(word: str) -> None:
     has, line, has_not = WORDS[word]
@@ -230,6 +231,7 @@ def test_five_megabytes() -> None:
     assert breach.message == "The file is too long: more than 256 KiB."
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize(
     ("unit", "end"),
     [

@@ -163,6 +163,7 @@ def test_golden() -> None:
     assert math.isclose(json.loads(_one("prairielearn", _book()))["score"], 1 / 3)
 
 
+@pytest.mark.full
 def test_limits() -> None:
     big = Verdict(name="n", status="error", message="\x00é" * 200_000, output="\x00é" * 200_000)
     book = _book(tests=(big,) * 300, message="m")

@@ -186,6 +186,7 @@ def compare(new_box: Callable[..., object], kind: str, uid: int, steps: Iterator
     assert not differ
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("kind", ["memory", "overlay-memory"])
 def test_calls_on_one_name(new_box, uid, kind):
     compare(new_box, kind, uid, itertools.chain.from_iterable(map(on_one_name, [*NAMES, *FURTHER])))

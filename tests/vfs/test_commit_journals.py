@@ -445,6 +445,7 @@ def interrupting_at(number):
 ENDS = {"an error": failing_at, "errors from then on": failing_from, "an interrupt": interrupting_at, "a kill": None}
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("end", ENDS)
 def test_two_folders_are_both_old_or_both_new_after_every_end(state, tmp_path, end):
     """The commit is interrupted at each call. If one of the folders can no longer be undone, the other is to be

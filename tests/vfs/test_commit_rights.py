@@ -276,6 +276,7 @@ def test_at_no_moment_is_more_permitted(folder, overlay, way):
     assert all(each == expected for each in seen)
 
 
+@pytest.mark.sized(8)
 @pytest.mark.parametrize("uid", [0, 1000] if IS_ROOT else [os.geteuid()])
 @pytest.mark.parametrize("way", ["write", "written and moved", "with its folder"])
 def test_a_kill_at_every_call_loses_no_rights(disk, folder, uid, way):

@@ -240,6 +240,7 @@ def test_an_error_at_every_call_and_at_all_after_it_leaves_a_journal(uid, tree, 
                 return
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize(("uid", "refused"), [(USERS[0], 3), (USERS[-1], 0)], ids=["no flags", "all flags"])
 @examples
 def test_a_kill_at_every_call_loses_nothing(uid, refused, tree, steps):
@@ -304,6 +305,7 @@ def test_an_error_at_every_call_while_folders_are_taken_apart_undoes_the_commit(
                 return
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("steps", LOWER_STEPS)
 def test_a_kill_at_every_call_while_folders_are_taken_apart_loses_nothing(steps):
     with folders(USERS[0]) as top:
@@ -316,7 +318,7 @@ def test_a_kill_at_every_call_while_folders_are_taken_apart_loses_nothing(steps)
                 return
 
 
-@pytest.mark.cover(1)
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("go_on", [recovering.undo, recovering.resume])
 @pytest.mark.parametrize("steps", LOWER_STEPS)
 def test_an_undo_that_is_cut_off_while_folders_are_made_again_can_be_gone_on_with_or_taken_back(steps, go_on):

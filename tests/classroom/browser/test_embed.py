@@ -13,6 +13,8 @@ import pytest
 
 from tests.classroom.browser.conftest import PATIENCE, Classroom, close, open_classroom
 
+pytestmark = pytest.mark.full  # a browser for each test
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -9,6 +9,8 @@ import pytest
 from tests.classroom.browser.conftest import Classroom
 from tests.classroom.browser.firefox import CONTROL, DELETE, ENTER, TAB, Firefox, firefox
 
+pytestmark = pytest.mark.full  # a second browser
+
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Firefox]:

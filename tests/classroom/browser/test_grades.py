@@ -6,6 +6,8 @@ import pytest
 
 from tests.classroom.browser.conftest import PATIENCE, Classroom, Newcomer, Visitor, card, dialog, enter
 
+pytestmark = pytest.mark.full  # a browser for each test
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)")
 expect = sync_api.expect
 expect.set_options(timeout=PATIENCE)

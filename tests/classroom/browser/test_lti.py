@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 from tests.classroom.browser.conftest import PATIENCE, Classroom, close, open_classroom  # noqa: E402
 
+pytestmark = pytest.mark.full  # a browser for each test
+
 if TYPE_CHECKING:
     from pathlib import Path
 

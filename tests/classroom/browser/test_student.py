@@ -78,6 +78,7 @@ def test_a_wrong_code_is_told_at_its_field(visitor: Visitor, classroom: Classroo
     expect(page.get_by_label("Code of the class")).to_have_attribute("aria-invalid", "true")
 
 
+@pytest.mark.full
 def test_the_own_code_leads_to_the_same_seat_from_another_device(student: Visitor, classroom: Classroom) -> None:
     student.write("here = 1\n")
     expect(student.page.locator("#status")).to_have_attribute("data-kind", "saved")
@@ -115,6 +116,7 @@ def test_a_program_asks_and_gets_what_is_typed(student: Visitor) -> None:
     expect(student.page.locator("#editor .cm-content")).to_be_focused()
 
 
+@pytest.mark.full
 def test_the_end_of_input_is_a_button(student: Visitor) -> None:
     student.begin("import sys\nprint(len(sys.stdin.read()))\n")
     student.page.locator("#input").get_by_role("button", name="End").click()
@@ -133,6 +135,7 @@ def test_pictures_are_shown_and_run_nothing(student: Visitor) -> None:
     assert "taken over" not in student.page.title()
 
 
+@pytest.mark.full
 def test_an_error_is_told_and_its_line_is_marked(student: Visitor) -> None:
     student.run("a = 1\nb = a / 0\n")
     page = student.page
@@ -163,6 +166,7 @@ def test_the_line_of_an_error_says_what_was_meant(student: Visitor) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_program_whose_time_is_up_is_told_its_loop(visitor: Visitor, tmp_path: Path) -> None:
     short = {**COURSE, "course.toml": f"{COURSE['course.toml']}[limits]\ncpu_time = 1\n"}
     with open_classroom(tmp_path, course=short) as room:
@@ -176,6 +180,7 @@ def test_a_program_whose_time_is_up_is_told_its_loop(visitor: Visitor, tmp_path:
         expect(page.locator(".cm-lint-marker-error")).to_have_count(1)
 
 
+@pytest.mark.sized(1)
 @pytest.mark.parametrize("wants", PROGRAMS)
 def test_what_a_box_has_not_is_told_as_everywhere(student: Visitor, wants: str) -> None:
     code, text = PROGRAMS[wants]
@@ -185,6 +190,7 @@ def test_what_a_box_has_not_is_told_as_everywhere(student: Visitor, wants: str) 
     assert not re.search(r"limits\.|--\w|pip|packages=", str(seen.inner_text()).rpartition("Error")[2])
 
 
+@pytest.mark.full
 def test_an_endless_loop_is_stopped_by_the_key(student: Visitor) -> None:
     student.begin("n = 0\nprint('begun')\nwhile True:\n    n += 1\n")
     expect(student.page.locator("#output")).to_contain_text("begun")
@@ -195,6 +201,7 @@ def test_an_endless_loop_is_stopped_by_the_key(student: Visitor) -> None:
     assert "42" in student.run("print(42)")
 
 
+@pytest.mark.full
 def test_a_program_that_does_not_stop_is_ended_by_the_second_press(student: Visitor) -> None:
     student.begin(
         "print('begun')\nwhile True:\n    try:\n        while True: pass\n"
@@ -208,6 +215,7 @@ def test_a_program_that_does_not_stop_is_ended_by_the_second_press(student: Visi
     expect(page.locator("#output .end")).to_contain_text("Stopped")
 
 
+@pytest.mark.full
 def test_a_flood_of_output_leaves_the_page_alive_and_bounded(student: Visitor) -> None:
     student.begin("for i in range(100_000): print(i)\nprint('last')\n")
     page = student.page
@@ -217,6 +225,7 @@ def test_a_flood_of_output_leaves_the_page_alive_and_bounded(student: Visitor) -
     expect(page.locator("#editor .cm-content")).to_contain_text("typed = True")
 
 
+@pytest.mark.full
 def test_names_and_output_with_markup_stay_text(visitor: Visitor, classroom: Classroom) -> None:
     page = visitor.join(classroom, name="<b>Bob</b>")
     page.get_by_text("Menu", exact=True).click()
@@ -235,6 +244,7 @@ def test_names_and_output_with_markup_stay_text(visitor: Visitor, classroom: Cla
 # --- the prompt -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_prompt_has_the_variables_of_the_last_run_and_a_history(student: Visitor) -> None:
     student.run("answer = 6 * 7\n")
     page = student.page
@@ -260,6 +270,7 @@ def test_the_prompt_has_the_variables_of_the_last_run_and_a_history(student: Vis
 # --- tests, hints, handing in -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_tests_say_what_is_missing_and_count_the_hidden_ones(student: Visitor) -> None:
     page = student.page
     page.get_by_role("button", name="Test", exact=True).click()
@@ -298,6 +309,7 @@ def test_handing_in_asks_once_and_tells_what_was_kept(student: Visitor) -> None:
 # --- saving -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_what_is_typed_is_there_after_a_reload(student: Visitor) -> None:
     student.write("kept = 1\n")
     expect(student.page.locator("#status")).to_have_attribute("data-kind", "saved")
@@ -306,6 +318,7 @@ def test_what_is_typed_is_there_after_a_reload(student: Visitor) -> None:
     expect(student.page.locator("#editor .cm-content")).to_contain_text("kept = 1")
 
 
+@pytest.mark.full
 def test_what_is_typed_at_the_moment_of_a_reload_is_there_afterwards(student: Visitor) -> None:
     student.write("just_now = 1\n")
     student.page.reload()
@@ -313,6 +326,7 @@ def test_what_is_typed_at_the_moment_of_a_reload_is_there_afterwards(student: Vi
     expect(student.page.locator("#editor .cm-content")).to_contain_text("just_now = 1")
 
 
+@pytest.mark.full
 def test_without_a_network_one_types_on_and_it_is_sent_later(student: Visitor) -> None:
     page = student.page
     student.context.set_offline(True)
@@ -326,6 +340,7 @@ def test_without_a_network_one_types_on_and_it_is_sent_later(student: Visitor) -
     expect(page.locator("#editor .cm-content")).to_contain_text("more = 2")
 
 
+@pytest.mark.full
 def test_a_server_that_was_killed_gets_what_was_typed_meanwhile(visitor: Visitor, own_classroom: Classroom) -> None:
     page = visitor.join(own_classroom)
     visitor.write("before = 1\n")
@@ -340,6 +355,7 @@ def test_a_server_that_was_killed_gets_what_was_typed_meanwhile(visitor: Visitor
     expect(page.locator("#editor .cm-content")).to_contain_text("while_away = 2")
 
 
+@pytest.mark.full
 def test_a_page_that_is_closed_without_a_network_leaves_its_text_to_the_next_one(
     student: Visitor, classroom: Classroom
 ) -> None:
@@ -355,6 +371,7 @@ def test_a_page_that_is_closed_without_a_network_leaves_its_text_to_the_next_one
     expect(student.page.locator("#editor .cm-content")).to_contain_text("closed = 1")
 
 
+@pytest.mark.full
 def test_the_page_is_loaded_again_without_a_network(student: Visitor) -> None:
     page = student.page
     page.evaluate(SHELL_IS_KEPT, PATIENCE)
@@ -368,6 +385,7 @@ def test_the_page_is_loaded_again_without_a_network(student: Visitor) -> None:
     expect(page.locator("#status")).to_have_attribute("data-kind", "saved")
 
 
+@pytest.mark.full
 def test_output_of_a_run_that_goes_on_is_whole_after_a_reload_and_another_exercise(student: Visitor) -> None:
     page = student.page
     student.begin("for i in range(40):\n    print(f'<{i}>')\n    if i == 19: input('Go on? ')\n")
@@ -384,6 +402,7 @@ def test_output_of_a_run_that_goes_on_is_whole_after_a_reload_and_another_exerci
     assert re.findall(r"<(\d+)>", page.locator("#output").inner_text()) == [str(i) for i in range(40)]
 
 
+@pytest.mark.full
 def test_two_tabs_of_one_student_show_the_same_text(student: Visitor, classroom: Classroom) -> None:
     other = student.context.new_page()
     student.listen(other)
@@ -397,6 +416,7 @@ def test_two_tabs_of_one_student_show_the_same_text(student: Visitor, classroom:
 # --- files and versions -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_files_are_added_used_renamed_and_deleted(student: Visitor) -> None:
     page = student.page
     page.get_by_role("button", name="File", exact=False).first.click()
@@ -423,6 +443,7 @@ def test_files_are_added_used_renamed_and_deleted(student: Visitor) -> None:
     expect(page.locator("#files [role=tab]")).to_have_text(["solution.py"])
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize("name", ["../out.py", "/etc/passwd", ".hidden", "a//b.py", "bad\u202ename.py"])
 def test_names_that_are_none_are_told(student: Visitor, name: str) -> None:
     page = student.page
@@ -433,6 +454,7 @@ def test_names_that_are_none_are_told(student: Visitor, name: str) -> None:
     expect(page.locator("#files [role=tab]")).to_have_count(1)
 
 
+@pytest.mark.full
 def test_an_older_version_is_compared_and_brought_back(student: Visitor) -> None:
     page = student.page
     student.write("def double(n):\n    return 'wrong'\n")
@@ -462,6 +484,7 @@ def test_the_code_is_downloaded(student: Visitor, tmp_path: Path) -> None:
     assert began.value.suggested_filename == "solution.py"
 
 
+@pytest.mark.full
 def test_completion_comes_from_the_box(student: Visitor) -> None:
     student.run("import math\n")
     student.page.keyboard.type("math.sq")
@@ -486,6 +509,7 @@ def test_a_text_that_is_too_long_is_not_taken(student: Visitor) -> None:
 # --- what the teacher does --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_while_all_look_at_the_teacher_nothing_can_be_typed_or_run(student: Visitor, teacher: Teacher) -> None:
     page = student.page
     student.write("before = 1\n")
@@ -548,6 +572,7 @@ def test_axe_finds_nothing_on_the_page_that_asks_to_join(visitor: Visitor, class
     assert violations(visitor) == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_students_page(student: Visitor, theme: str) -> None:
     page = student.page
@@ -577,6 +602,7 @@ def test_axe_finds_nothing_on_the_students_page(student: Visitor, theme: str) ->
     assert violations(student) == []
 
 
+@pytest.mark.sized(2)
 @pytest.mark.parametrize(("width", "height"), [(1000, 700), (768, 1024), (500, 350), (320, 640)])
 def test_nothing_is_cut_off_at_any_size(student: Visitor, width: int, height: int) -> None:
     page = student.page
@@ -591,6 +617,7 @@ def test_nothing_is_cut_off_at_any_size(student: Visitor, width: int, height: in
         assert min(box["width"], box["height"]) >= 24
 
 
+@pytest.mark.full
 def test_the_keyboard_alone_joins_types_runs_and_hands_in(visitor: Visitor, classroom: Classroom) -> None:
     page = visitor.page
     page.goto(classroom.url)

@@ -78,6 +78,7 @@ def violations(page: "sync_api.Page") -> list[str]:
 # --- the key ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_key_in_the_address_is_sent_and_taken_out_of_it(newcomer: Newcomer, classroom: Classroom) -> None:
     teacher, key = newcomer(), classroom.teacher.partition("#")[2]
     assert key
@@ -89,6 +90,7 @@ def test_the_key_in_the_address_is_sent_and_taken_out_of_it(newcomer: Newcomer, 
     assert key not in teacher.page.url
 
 
+@pytest.mark.full
 def test_a_wrong_key_opens_nothing_and_the_right_one_can_be_typed(newcomer: Newcomer, classroom: Classroom) -> None:
     somebody = newcomer()
     address, _, key = classroom.teacher.partition("#")
@@ -111,6 +113,7 @@ def test_who_logs_out_is_asked_for_the_key(newcomer: Newcomer, classroom: Classr
 # --- seats ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_code_and_output_are_seen_as_they_change(teacher: Visitor, student: Visitor) -> None:
     page = visit(teacher, student)
     student.write("seen = 1\n")
@@ -129,6 +132,7 @@ def test_code_and_output_are_seen_as_they_change(teacher: Visitor, student: Visi
     expect(page.locator("#seat-code .cm-content")).not_to_contain_text("not mine")
 
 
+@pytest.mark.full
 def test_the_card_tells_tests_errors_and_presence(teacher: Visitor, student: Visitor) -> None:
     there = card(teacher, student)
     expect(there).to_contain_text("Twice as much")
@@ -144,6 +148,7 @@ def test_the_card_tells_tests_errors_and_presence(teacher: Visitor, student: Vis
     expect(there).to_contain_text("Away")
 
 
+@pytest.mark.full
 def test_tests_and_versions_of_a_seat_can_be_looked_at(teacher: Visitor, student: Visitor) -> None:
     student.write("def double(n):\n    return 'wrong'\n")
     student.page.keyboard.press("ControlOrMeta+Shift+Enter")
@@ -162,6 +167,7 @@ def test_tests_and_versions_of_a_seat_can_be_looked_at(teacher: Visitor, student
     expect(page.locator("#seat-tests")).to_contain_text("not been run yet")
 
 
+@pytest.mark.full
 def test_a_seat_is_renamed_locked_removed_and_given_back(teacher: Visitor, student: Visitor) -> None:
     page = visit(teacher, student)
     page.get_by_role("button", name="Rename …").click()
@@ -191,6 +197,7 @@ def test_a_seat_is_renamed_locked_removed_and_given_back(teacher: Visitor, stude
     expect(card(teacher, student)).to_be_visible()
 
 
+@pytest.mark.full
 def test_a_name_that_somebody_has_is_refused_in_the_dialog(
     teacher: Visitor, student: Visitor, newcomer: Newcomer, classroom: Classroom
 ) -> None:
@@ -205,6 +212,7 @@ def test_a_name_that_somebody_has_is_refused_in_the_dialog(
     expect(page.locator("#seat-name")).to_have_text(student.name)
 
 
+@pytest.mark.full
 def test_a_seat_that_is_kept_is_taken_by_its_personal_code(
     teacher: Visitor, newcomer: Newcomer, classroom: Classroom
 ) -> None:
@@ -244,6 +252,7 @@ def test_names_and_code_with_markup_stay_text(teacher: Visitor, newcomer: Newcom
 # --- who needs help ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_raised_hands_wait_in_their_order_and_are_lowered(
     teacher: Visitor, student: Visitor, newcomer: Newcomer, classroom: Classroom
 ) -> None:
@@ -271,6 +280,7 @@ def page_names(teacher: Visitor, place: str) -> Callable[[], list[str]]:
     return lambda: teacher.page.locator(f"{place} .link").all_inner_texts()
 
 
+@pytest.mark.full
 def test_the_commonest_errors_lead_to_the_seats_that_had_them(
     teacher: Visitor, student: Visitor, newcomer: Newcomer, classroom: Classroom
 ) -> None:
@@ -290,6 +300,7 @@ def test_the_commonest_errors_lead_to_the_seats_that_had_them(
     expect(error).to_have_attribute("aria-pressed", "false")
 
 
+@pytest.mark.full
 def test_cards_are_put_in_order_but_never_under_the_focus(
     teacher: Visitor, student: Visitor, newcomer: Newcomer, classroom: Classroom
 ) -> None:
@@ -316,6 +327,7 @@ def test_cards_are_put_in_order_but_never_under_the_focus(
 # --- what all see -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_code_of_a_student_is_shared_without_the_name(
     teacher: Visitor, student: Visitor, newcomer: Newcomer, classroom: Classroom
 ) -> None:
@@ -338,6 +350,7 @@ def test_code_of_a_student_is_shared_without_the_name(
     page.get_by_role("button", name="Stop sharing Look at this").click()
 
 
+@pytest.mark.full
 def test_the_teachers_own_code_is_shared_and_a_closed_dialog_keeps_it(teacher: Visitor, student: Visitor) -> None:
     page = teacher.page
     page.get_by_role("button", name="Share code …").click()
@@ -354,6 +367,7 @@ def test_the_teachers_own_code_is_shared_and_a_closed_dialog_keeps_it(teacher: V
     page.get_by_role("button", name="Stop sharing From the teacher").click()
 
 
+@pytest.mark.full
 def test_a_pushed_exercise_opens_for_all_until_it_is_stopped(wired: "Own") -> None:
     page = wired.teacher.page
     page.get_by_role("button", name="Push exercise …").click()
@@ -365,6 +379,7 @@ def test_a_pushed_exercise_opens_for_all_until_it_is_stopped(wired: "Own") -> No
     expect(page.locator("#going")).to_be_hidden()
 
 
+@pytest.mark.full
 def test_everybody_is_frozen_and_let_go(wired: "Own") -> None:
     page = wired.teacher.page
     page.get_by_role("button", name="Freeze all").click()
@@ -375,6 +390,7 @@ def test_everybody_is_frozen_and_let_go(wired: "Own") -> None:
     expect(page.get_by_role("button", name="Freeze all")).to_have_attribute("aria-pressed", "false")
 
 
+@pytest.mark.full
 def test_joining_is_shown_locked_and_given_a_new_code(wired: "Own", newcomer: Newcomer) -> None:
     page = wired.teacher.page
     page.get_by_role("button", name="Joining").click()
@@ -399,6 +415,7 @@ def test_joining_is_shown_locked_and_given_a_new_code(wired: "Own", newcomer: Ne
 # --- afterwards -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_hand_ins_that_are_alike_are_shown_side_by_side_and_all_is_taken_home(
     teacher: Visitor, student: Visitor, newcomer: Newcomer, classroom: Classroom, tmp_path: Path
 ) -> None:
@@ -640,6 +657,7 @@ def told(own: Own, since: str, until: Callable[[list[str]], bool]) -> list[str]:
     raise AssertionError(f"the stream ended after {ids}")
 
 
+@pytest.mark.full
 def test_tabs_of_one_browser_share_one_stream(wired: Own) -> None:
     for _ in range(2):
         page = wired.teacher.context.new_page()
@@ -654,6 +672,7 @@ def test_tabs_of_one_browser_share_one_stream(wired: Own) -> None:
     assert wired.wire.asked == 1
 
 
+@pytest.mark.full
 def test_two_tabs_watch_two_seats_on_one_stream(wired: Own, newcomer: Newcomer) -> None:
     second = newcomer()
     second.join(wired.room)
@@ -672,6 +691,7 @@ def test_two_tabs_watch_two_seats_on_one_stream(wired: Own, newcomer: Newcomer) 
     assert wired.wire.asked == 1
 
 
+@pytest.mark.full
 def test_a_stream_that_is_cut_is_resumed_and_loses_no_event(wired: Own) -> None:
     page, hand = wired.teacher.page, wired.student.page.locator("#hand")
     raised = page.locator("#hands li", has_text=wired.student.name)
@@ -690,6 +710,7 @@ def test_a_stream_that_is_cut_is_resumed_and_loses_no_event(wired: Own) -> None:
     assert wired.wire.asked > 1
 
 
+@pytest.mark.full
 def test_a_tab_that_opens_later_gets_what_the_others_already_had(wired: Own) -> None:
     since = wired.teacher.page.evaluate(COLLECT)
     wired.student.page.locator("#hand").click()
@@ -711,6 +732,7 @@ def test_a_tab_that_opens_later_gets_what_the_others_already_had(wired: Own) -> 
     assert had in wired.teacher.page.evaluate("ids")
 
 
+@pytest.mark.full
 def test_a_server_that_was_killed_is_waited_for_and_all_is_loaded_again(own: Own) -> None:
     page = visit(own.teacher, own.student)
     own.student.write("before = 1\n")
@@ -726,6 +748,7 @@ def test_a_server_that_was_killed_is_waited_for_and_all_is_loaded_again(own: Own
     expect(page.locator("#seat-code .cm-content")).to_contain_text("after = 2")
 
 
+@pytest.mark.full
 def test_a_stream_that_falls_silent_is_begun_anew(wired: Own) -> None:
     context = wired.teacher.context
     context.add_init_script("delete window.SharedWorker")
@@ -742,6 +765,7 @@ def test_a_stream_that_falls_silent_is_begun_anew(wired: Own) -> None:
     assert wired.wire.asked > asked
 
 
+@pytest.mark.full
 def test_a_browser_without_shared_workers_has_a_stream_of_its_own(newcomer: Newcomer, classroom: Classroom) -> None:
     teacher, student = newcomer(), newcomer()
     teacher.context.add_init_script("delete window.SharedWorker")
@@ -753,6 +777,7 @@ def test_a_browser_without_shared_workers_has_a_stream_of_its_own(newcomer: Newc
 # --- for everybody ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(newcomer: Newcomer, classroom: Classroom, student: Visitor, scheme: str) -> None:
     teacher = enter(newcomer(1366, 768, scheme), classroom.teacher)
@@ -785,6 +810,7 @@ def test_axe_finds_nothing(newcomer: Newcomer, classroom: Classroom, student: Vi
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
+@pytest.mark.full
 def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, classroom: Classroom) -> None:
     first, second = newcomer(), newcomer()
     first.join(classroom, "00 Anna")
@@ -850,6 +876,7 @@ def tab_to(page: "sync_api.Page", target: "sync_api.Locator", *, back: bool = Fa
     raise AssertionError(f"the tab key does not lead to {target}")
 
 
+@pytest.mark.full
 def test_sixty_seats_are_on_one_screen(newcomer: Newcomer, own_classroom: Classroom) -> None:
     teacher = enter(newcomer(1366, 768), own_classroom.teacher)
     add = """async (name) => {
