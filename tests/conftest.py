@@ -67,12 +67,15 @@ def _is_of_another_kind(item: pytest.Item) -> bool:
 
 
 def _of_the_second_kind(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Returns what files with EACH_GUEST have for guests of the second kind, but for the first test of each file."""
+    """Returns what files with EACH_GUEST have for guests of the second kind, but for the first test of each file, and
+    for tests of what that kind alone has: no other guest tries the same.
+    """
     second: dict[Path, list[pytest.Item]] = {}
     for item in items:
         if isinstance(item, pytest.Function) and getattr(item.module, "EACH_GUEST", False):
             arguments = item.callspec.params if hasattr(item, "callspec") else {}
-            if arguments.get("guest_kind") == "cpython" and not item.get_closest_marker("full"):
+            marks = item.get_closest_marker("full") or item.get_closest_marker("cpython")
+            if arguments.get("guest_kind") == "cpython" and not marks:
                 second.setdefault(item.path, []).append(item)
     return {item for found in second.values() for item in sorted(found, key=lambda item: item.nodeid)[1:]}
 

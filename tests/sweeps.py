@@ -8,7 +8,7 @@ The same tests run at every commit: `make test` and CI run a part of each sweep,
     @pytest.mark.sized(20)  20 of them, evenly
     @pytest.mark.full       runs only in `make full`: programs of others, whole tables, and what takes long and proves
                             little that shorter tests do not
-    EACH_GUEST = True       of a file, its tests with guests of the second kind: the first one
+    EACH_GUEST = True       of a file, its tests with guests of the second kind: the first one, and what only they have
 
 An attack is a value of an argument, or a test of its own: it runs at every commit.
 """

@@ -39,10 +39,8 @@ def test_long(): pass
 """
 
 
-_collected: list[pytest.Item] = []
-
-
-EACH_GUEST = """
+#: A file with EACH_GUEST, as the plugin of the tests would leave it.
+GUESTS = """
 import pytest
 
 EACH_GUEST = True
@@ -54,7 +52,13 @@ pytestmark = pytest.mark.parametrize("guest_kind", ["pypy", "cpython"])
 def test_pairs(guest_kind, attack, moment): pass
 
 def test_alone(guest_kind): pass
+
+@pytest.mark.cpython
+@pytest.mark.parametrize("way", ["one", "two"])
+def test_what_the_other_has_not(guest_kind, way): pass
 """
+
+_collected: list[pytest.Item] = []
 
 
 @pytest.fixture
@@ -98,12 +102,14 @@ def test_what_has_no_mark_comes_whole_and_what_is_marked_full_does_not(names: se
 
 
 def test_one_test_of_a_file_comes_with_guests_of_the_second_kind(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nmarkers =\n cover")
-    pytester.makepyfile(EACH_GUEST)
+    pytester.makeini("[pytest]\nmarkers =\n cover\n cpython")
+    pytester.makepyfile(GUESTS)
     items = pytester.inline_genitems()[0]
     names = {item.name for item in items} - {item.name for item in left_for_the_full_run(items[::-1])}
-    assert len([name for name in names if "cpython" in name]) == 1
-    assert len([name for name in names if "pypy" in name]) == 5
+    alone = {name for name in names if name.startswith("test_what_the_other_has_not")}
+    assert len([name for name in names - alone if "cpython" in name]) == 1
+    assert len([name for name in names - alone if "pypy" in name]) == 5
+    assert len([name for name in alone if "cpython" in name]) == 2, "no other guest tries what only this kind has"
 
 
 def test_the_full_run_has_all(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
