@@ -36,8 +36,8 @@ REPORTS = "PROXYBOX_TEST_REPORTS"
 class Outcome:
     """What a run of pytest left.
 
-    options: its arguments, without those that say which tests. failed: why, by test. broken: what keeps a run from
-    counting. dearest: files and their seconds, most first.
+    options: its arguments, without those that say which tests. passed, skipped: how many tests. failed: why, by test.
+    broken: what keeps a run from counting. seconds: of each file.
     """
 
     options: list[str] = attrs.field(factory=list)
@@ -56,7 +56,7 @@ class Reports:
 
     def __init__(self, path: Path) -> None:
         self._path, self._outcome = path, Outcome()
-        self._expected, self._ended = set[str](), set[str]()
+        self._expected, self._ended, self._passed = set[str](), set[str](), set[str]()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._expected.update(item.nodeid for item in session.items)
@@ -79,11 +79,12 @@ class Reports:
         elif report.skipped:
             outcome.skipped += 1
         elif report.when == "call":
-            outcome.passed += 1
+            self._passed.add(report.nodeid)  # also told of each subtest
         if report.when != "setup" and report.when != "call":
             self._ended.add(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        self._outcome.passed = len(self._passed - self._outcome.failed.keys())
         arguments = map(str, session.config.invocation_params.args)
         self._outcome.options = [each for each in arguments if each not in session.config.args]
         missing = sorted(self._expected - self._ended)

@@ -31,6 +31,9 @@ SET_UP_FAILS_ONCE = (
     "def test_toy(made): pass\ndef test_other(made): pass\n"
 )
 
+#: One test, though pytest reports that of the subtest, too.
+SUBTESTS = "def test_c(subtests):\n    with subtests.test(): pass\n"
+
 
 class Toys:
     def __init__(self, folder: Path) -> None:
@@ -54,9 +57,7 @@ def toys(tmp_path: Path) -> Toys:
 
 
 def test_what_fails_once_is_named_and_does_not_stop_a_commit(toys: Toys) -> None:
-    status, printed = toys.run(
-        {"test_a.py": FAILS_ONCE, "test_b.py": SET_UP_FAILS_ONCE, "test_c.py": "def test_c(): pass"}
-    )
+    status, printed = toys.run({"test_a.py": FAILS_ONCE, "test_b.py": SET_UP_FAILS_ONCE, "test_c.py": SUBTESTS})
     assert status == 0, printed
     for test in ("test_a.py::test_toy", "test_b.py::test_toy", "test_b.py::test_other"):
         assert f"unsteady: {test} failed beside others" in printed
